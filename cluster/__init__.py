@@ -1,0 +1,1 @@
+"""What every process of Treadle shares: words, state and control. Owns no work."""

@@ -1,0 +1,60 @@
+"""Signals, and the ledger of what became of each."""
+
+from typing import Sequence
+
+from sqlalchemy import select, update
+
+from cluster.catalog.tables import ledger, signals
+from cluster.catalog.transaction import Work
+from cluster.domain.signals import Signal
+
+
+def record(work: Work, recorded: Sequence[Signal]) -> None:
+    """Keep signals. A newer signal on a turn sends the turn back to curation."""
+    for signal in recorded:
+        row = {
+            "id": signal.id,
+            "turn_id": signal.turn_id,
+            "kind": signal.kind,
+            "user": signal.user,
+            "created_at": signal.created_at,
+            "curated": False,
+            "body": signal.model_dump(mode="json"),
+        }
+        work.add_missing(signals, row)
+
+
+def waiting(work: Work) -> list[Signal]:
+    """Signals that are in no dataset yet, oldest first."""
+    statement = select(signals.c.body).where(signals.c.curated.is_(False)).order_by(signals.c.created_at)
+    return work.bodies(Signal, statement)
+
+
+def of_turns(work: Work, turn_ids: Sequence[str]) -> list[Signal]:
+    """All signals on these turns, oldest first."""
+    statement = select(signals.c.body).where(signals.c.turn_id.in_(list(turn_ids))).order_by(signals.c.created_at)
+    return work.bodies(Signal, statement)
+
+
+def recent(work: Work, limit: int = 100) -> list[Signal]:
+    """The newest signals first."""
+    return work.bodies(Signal, select(signals.c.body).order_by(signals.c.created_at.desc()).limit(limit))
+
+
+def mark_curated(work: Work, ids: Sequence[str]) -> None:
+    """These signals have been looked at and turned into what they become."""
+    work.run(update(signals).where(signals.c.id.in_(list(ids))).values(curated=True))
+
+
+def link(work: Work, signal_id: str, kind: str, ref: str) -> None:
+    """Note in the ledger what a signal became: ``kind`` is dataset, question or none; ``ref`` names it."""
+    work.add_missing(ledger, {"signal_id": signal_id, "kind": kind, "ref": ref})
+
+
+def links(work: Work, signal_ids: Sequence[str]) -> dict[str, list[tuple[str, str]]]:
+    """What became of each signal: ``{signal id: [(kind, ref), …]}``."""
+    found: dict[str, list[tuple[str, str]]] = {one: [] for one in signal_ids}
+    statement = select(ledger).where(ledger.c.signal_id.in_(list(signal_ids))).order_by(ledger.c.kind, ledger.c.ref)
+    for row in work.run(statement):
+        found[row.signal_id].append((row.kind, row.ref))
+    return found

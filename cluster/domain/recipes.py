@@ -1,0 +1,165 @@
+"""Recipes: everything a job needs to know, frozen. An unknown key is an error before any worker is asked for."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from cluster.domain.base import Frozen, Name
+from cluster.domain.datasets import DatasetKind
+from cluster.domain.versions import Bump
+
+
+class LoraRecipe(Frozen):
+    """The adapter's shape. ``target_modules`` is "all-linear" or a list of module names in the base."""
+
+    rank: int = Field(default=32, ge=1, le=1024)
+    alpha: float = Field(default=64.0, gt=0)
+    dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    target_modules: Literal["all-linear"] | tuple[str, ...] = "all-linear"
+
+
+class TrainRecipe(Frozen):
+    """What SFT and DPO have in common. Exactly one of ``datasets`` (names or name@digest in the catalog) and ``rows`` (a JSONL file)."""
+
+    agent: Name
+    datasets: tuple[str, ...] = ()
+    rows: str | None = None
+    base: str | None = Field(default=None, description="model id or path; default: the base role of configs/models.yaml")
+    parent: str | None = Field(default=None, description="agent@version to continue from; 'champion' for the present one")
+    lora: LoraRecipe = LoraRecipe()
+    max_steps: int = Field(default=300, ge=1)
+    batch_size: int = Field(default=64, ge=1, description="rows per optimiser step, over all workers")
+    micro_batch_size: int | None = Field(
+        default=None, ge=1, description="rows per worker per forward pass; default: no accumulation"
+    )
+    learning_rate: float = Field(default=5e-3, gt=0)
+    schedule: Literal["linear", "cosine", "constant"] = "cosine"
+    warmup: float = Field(default=0.05, ge=0.0, lt=1.0, description="share of the steps")
+    weight_decay: float = Field(default=0.0, ge=0.0)
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    max_length: int = Field(default=512, ge=8, description="tokens; longer rows are dropped and counted")
+    zero: Literal[0, 1, 2, 3] = Field(default=0, description="DeepSpeed ZeRO stage; 0: without DeepSpeed")
+    offload: bool = Field(default=False, description="ZeRO: optimiser state in host memory")
+    workers: int = Field(default=1, ge=1)
+    threads: int | None = Field(default=None, ge=1, description="CPU threads per worker; default: the machine's cores / workers")
+    gpus_per_worker: float = Field(default=0.0, ge=0.0)
+    bf16: bool = False
+    gradient_checkpointing: bool = False
+    checkpoint_every: int = Field(default=100, ge=1, description="steps")
+    seed: int = 7
+    bump: Bump | None = Field(default=None, description="weight of the version step; default: what the rules of versions say")
+
+    @model_validator(mode="after")
+    def _one_source_of_rows(self) -> "TrainRecipe":
+        if bool(self.datasets) == bool(self.rows):
+            raise ValueError("give either 'datasets' or 'rows', not both and not neither")
+        share = self.batch_size / self.workers
+        if share != int(share) or share % (self.micro_batch_size or 1):
+            raise ValueError(
+                f"batch_size {self.batch_size} must be a multiple of workers ({self.workers}) times micro_batch_size "
+                f"({self.micro_batch_size or 1})"
+            )
+        return self
+
+
+class SftRecipe(TrainRecipe):
+    """Supervised fine-tuning of a LoRA adapter."""
+
+
+class DpoRecipe(TrainRecipe):
+    """Direct preference optimisation (Rafailov et al., 2023, arXiv:2305.18290), continuing the parent's adapter, which is also the
+    reference. ``sft_weight`` adds that much of the chosen answers' negative log-likelihood to the loss."""
+
+    parent: str | None = "champion"
+    learning_rate: float = Field(default=5e-4, gt=0)
+    max_steps: int = Field(default=60, ge=1)
+    batch_size: int = Field(default=16, ge=1)
+    beta: float = Field(default=0.1, gt=0)
+    sft_weight: float = Field(default=1.0, ge=0.0)
+
+
+class RouterRecipe(Frozen):
+    """Training of the router head from agents' descriptions, examples and router datasets."""
+
+    agents: tuple[Name, ...] = Field(default=(), description="default: every visible agent")
+    datasets: tuple[str, ...] = ()
+    rows: str | None = None
+    out_of_scope_recall: float = Field(default=0.9, gt=0.0, lt=1.0, description="aimed at when the threshold is chosen")
+    l2: float = Field(default=1e-3, ge=0.0)
+    holdout: float = Field(default=0.2, gt=0.0, lt=0.9)
+    seed: int = 7
+
+
+class EvaluateRecipe(Frozen):
+    """A release on question sets, through the served endpoint."""
+
+    release: str = Field(description="agent@version, agent@base, or 'auto' for routing sets")
+    question_sets: tuple[Name, ...] = Field(min_length=1)
+    retrieve: bool = True
+    concurrency: int = Field(default=16, ge=1, le=512)
+    limit: int | None = Field(default=None, ge=1)
+
+
+class GateRecipe(Frozen):
+    """A challenger against the champion on the same question sets; ``promote`` moves the alias when it passes."""
+
+    challenger: str
+    champion: str | None = Field(default=None, description="default: the agent's champion, or agent@base when there is none")
+    question_sets: tuple[Name, ...] = Field(min_length=1)
+    tolerance: float = Field(default=0.02, ge=0.0, le=0.5, description="how much worse the lower bound may say, as a rate")
+    confidence: float = Field(default=0.95, gt=0.5, lt=1.0)
+    concurrency: int = Field(default=16, ge=1, le=512)
+    promote: bool = True
+
+
+class IngestRecipe(Frozen):
+    """Documents into a corpus with a versioned index. Sizes are characters."""
+
+    paths: tuple[str, ...] = Field(min_length=1)
+    corpus: Name
+    chunk_size: int = Field(default=512, ge=32)
+    overlap: int = Field(default=50, ge=0)
+    min_chars: int = Field(default=20, ge=1)
+    near_duplicate: float = Field(default=0.85, gt=0.0, le=1.0, description="Jaccard similarity from which two documents are one")
+    seconds_per_file: float = Field(default=60.0, gt=0)
+    megabytes_per_file: int = Field(default=1024, ge=64, description="memory bound of an extraction")
+
+    @model_validator(mode="after")
+    def _overlap_fits(self) -> "IngestRecipe":
+        if self.overlap >= self.chunk_size:
+            raise ValueError(f"overlap {self.overlap} must be smaller than chunk_size {self.chunk_size}")
+        return self
+
+
+class ConversationsRecipe(Frozen):
+    """Conversation files (JSONL) into an SFT dataset."""
+
+    paths: tuple[str, ...] = Field(min_length=1)
+    dataset: Name
+    agent: Name
+    categories: tuple[str, ...] = ()
+    min_quality: float | None = None
+    kind: DatasetKind = "sft"
+
+
+class SignalsRecipe(Frozen):
+    """Signals that are not in a dataset yet → SFT, DPO and router datasets, and regression questions."""
+
+    agent: Name | None = Field(default=None, description="default: every agent with signals")
+
+
+Recipe = Annotated[
+    SftRecipe | DpoRecipe | RouterRecipe | EvaluateRecipe | GateRecipe | IngestRecipe | ConversationsRecipe | SignalsRecipe,
+    Field(union_mode="smart"),
+]
+RECIPES: dict[str, type[Frozen]] = {
+    "data_jobs.ingest": IngestRecipe,
+    "data_jobs.conversations": ConversationsRecipe,
+    "data_jobs.signals": SignalsRecipe,
+    "train_jobs.sft": SftRecipe,
+    "train_jobs.dpo": DpoRecipe,
+    "train_jobs.router_head": RouterRecipe,
+    "train_jobs.evaluate": EvaluateRecipe,
+    "train_jobs.gate": GateRecipe,
+}
+"""Which recipe each job takes."""

@@ -1,0 +1,173 @@
+"""Releases: one immutable bundle per version of an agent; how versions are earned, and how two releases differ."""
+
+from datetime import datetime, timedelta
+from typing import Any, Sequence
+
+from pydantic import Field
+
+from cluster.domain.agents import Agent
+from cluster.domain.base import Frozen, digest_of, now
+from cluster.domain.prompts import PROMPT_CONTRACT
+from cluster.domain.questions import Evaluation
+from cluster.domain.versions import FIRST, Bump, Version
+
+CHAMPION, CHALLENGER = "champion", "challenger"
+STALE_AFTER = timedelta(days=30)
+
+
+class Release(Frozen):
+    """``agent@version``. ``card`` is the agent as it was; ``indexes`` maps corpus → version; ``datasets`` are digests.
+
+    ``adapter_uri`` is a bundle in the artifact store (LoRA safetensors, or a router head). What was evaluated is, byte for byte,
+    what is served: the engine checks ``adapter_digest`` when it loads.
+    """
+
+    agent: str
+    version: str
+    card: Agent
+    adapter_uri: str
+    adapter_digest: str
+    base_model: str
+    base_digest: str
+    prompt_contract: int = PROMPT_CONTRACT
+    indexes: dict[str, int] = Field(default_factory=dict)
+    datasets: tuple[str, ...] = ()
+    recipe: dict[str, Any] = Field(default_factory=dict)
+    parent: str | None = None
+    run_id: str | None = None
+    mlflow_run_id: str | None = None
+    metrics: dict[str, float] = Field(default_factory=dict)
+    reason: str = ""
+    created_at: datetime = Field(default_factory=now)
+
+    @property
+    def ref(self) -> str:
+        return f"{self.agent}@{self.version}"
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over everything that decides how the release answers."""
+        return digest_of(
+            {
+                "card": self.card.model_dump(mode="json"),
+                "adapter": self.adapter_digest,
+                "base": self.base_digest,
+                "contract": self.prompt_contract,
+                "indexes": self.indexes,
+            }
+        )
+
+
+class NextVersion(Frozen):
+    """The version a new release would get, or None with the reason why there is none."""
+
+    version: str | None
+    reason: str
+
+
+def next_version(
+    parent: Release | None,
+    taken: Sequence[str],
+    *,
+    base_digest: str,
+    adapter_digest: str,
+    datasets: Sequence[str],
+    card: Agent,
+    indexes: dict[str, int] | None = None,
+    improved: bool = False,
+    moment: datetime | None = None,
+) -> NextVersion:
+    """Versions are earned: new base or prompt contract → major; measurably better → minor; new data, card or age → patch;
+    nothing changed → none. ``taken`` are the agent's existing versions: a name is never reused."""
+    if parent is None:
+        return NextVersion(version=str(_free(FIRST, "patch", taken)), reason="first release")
+    part: Bump
+    if parent.base_digest != base_digest or parent.prompt_contract != PROMPT_CONTRACT or parent.card.prompt != card.prompt:
+        part, reason = "major", "new base model or prompt"
+    elif improved:
+        part, reason = "minor", "measurably better"
+    elif set(datasets) - set(parent.datasets):
+        part, reason = "patch", "new data"
+    elif parent.card != card or parent.indexes != (indexes or {}) or parent.adapter_digest != adapter_digest:
+        part, reason = "patch", "changed settings, index or training"
+    elif (moment or now()) - parent.created_at > STALE_AFTER:
+        part, reason = "patch", "older than 30 days"
+    else:
+        return NextVersion(version=None, reason=f"nothing changed since {parent.ref}")
+    return NextVersion(version=str(_free(Version.parse(parent.version).bump(part), part, taken)), reason=reason)
+
+
+def _free(version: Version, part: Bump, taken: Sequence[str]) -> Version:
+    while str(version) in taken:
+        version = version.bump(part)
+    return version
+
+
+class AnswerChange(Frozen):
+    """One question that the two releases answer differently."""
+
+    question_id: str
+    before: str
+    after: str
+    passed_before: bool
+    passed_after: bool
+
+
+class ReleaseDiff(Frozen):
+    """What changed between two releases of an agent."""
+
+    before: str
+    after: str
+    card: dict[str, tuple[Any, Any]] = Field(default_factory=dict)
+    recipe: dict[str, tuple[Any, Any]] = Field(default_factory=dict)
+    metrics: dict[str, tuple[float | None, float | None]] = Field(default_factory=dict)
+    indexes: dict[str, tuple[int | None, int | None]] = Field(default_factory=dict)
+    datasets_added: tuple[str, ...] = ()
+    datasets_removed: tuple[str, ...] = ()
+    rows_added: int = 0
+    rows_removed: int = 0
+    answers: dict[str, tuple[AnswerChange, ...]] = Field(default_factory=dict)
+
+
+def _changed(before: dict[str, Any], after: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    keys = sorted(set(before) | set(after))
+    return {key: (before.get(key), after.get(key)) for key in keys if before.get(key) != after.get(key)}
+
+
+def changed_answers(before: Evaluation, after: Evaluation) -> tuple[AnswerChange, ...]:
+    """Question by question, where the answers differ. Both evaluations must be of the same question set."""
+    was = {result.question_id: result for result in before.results}
+    return tuple(
+        AnswerChange(
+            question_id=result.question_id,
+            before=was[result.question_id].answer,
+            after=result.answer,
+            passed_before=was[result.question_id].passed,
+            passed_after=result.passed,
+        )
+        for result in after.results
+        if result.question_id in was and was[result.question_id].answer != result.answer
+    )
+
+
+def diff(
+    before: Release,
+    after: Release,
+    *,
+    rows: tuple[int, int] = (0, 0),
+    evaluations: Sequence[tuple[Evaluation, Evaluation]] = (),
+) -> ReleaseDiff:
+    """The difference between two releases; ``rows`` is (added, removed), ``evaluations`` are pairs on the same question set."""
+    return ReleaseDiff(
+        before=before.ref,
+        after=after.ref,
+        card=_changed(before.card.model_dump(mode="json"), after.card.model_dump(mode="json")),
+        recipe=_changed(before.recipe, after.recipe),
+        metrics=_changed(before.metrics, after.metrics),
+        indexes=_changed(before.indexes, after.indexes),
+        datasets_added=tuple(sorted(set(after.datasets) - set(before.datasets))),
+        datasets_removed=tuple(sorted(set(before.datasets) - set(after.datasets))),
+        rows_added=rows[0],
+        rows_removed=rows[1],
+        answers={one.question_set: changed_answers(one, two) for one, two in evaluations},
+    )

@@ -1,0 +1,125 @@
+"""Control's side of a run: record it, submit it to Ray by name, follow it, cancel it.
+
+A run is in the catalog before it is in Ray. A job whose process died without a word (killed, node lost) is submitted again while it
+has attempts left; it finds its own checkpoints.
+"""
+
+import sys
+import time
+from typing import Any, Callable
+
+from cluster.catalog import Catalog, runs
+from cluster.domain.base import Frozen, now
+from cluster.domain.runs import JOBS, MAX_ATTEMPTS, Run
+from cluster.errors import InvalidInput, JobFailed, Unavailable, near
+from cluster.ray_lifecycle import connection
+from cluster.settings import Settings
+
+_POLL_SECONDS = 0.25
+_ASK_RAY_SECONDS = 3.0
+Watcher = Callable[[Run], None]
+
+
+class Submitter:
+    """Launches work by name on the running cluster."""
+
+    def __init__(self, settings: Settings, catalog: Catalog) -> None:
+        self._settings, self._catalog = settings, catalog
+        self._client: Any = None
+
+    @property
+    def client(self) -> Any:
+        """Ray's job client. Raises Unavailable when no cluster runs."""
+        if self._client is None:
+            address = connection(self._settings).dashboard
+            from ray.job_submission import JobSubmissionClient
+
+            try:
+                self._client = JobSubmissionClient(address)
+            except (ConnectionError, RuntimeError) as error:
+                raise Unavailable(f"Ray's job server at {address} does not answer ({error}); start it with: treadle up") from None
+        return self._client
+
+    def submit(self, job: str, recipe: Frozen) -> Run:
+        """Record a run of ``job`` and hand it to Ray."""
+        if job not in JOBS:
+            close = near(job, JOBS)
+            raise InvalidInput(
+                f"There is no job '{job}'; " + (f"did you mean {close[0]}?" if close else f"jobs are {', '.join(JOBS)}.")
+            )
+        client = self.client
+        run = Run(job=job, recipe=recipe.model_dump(mode="json"))
+        with self._catalog.transaction() as work:
+            runs.save(work, run)
+        return self._launch(client, run)
+
+    def _launch(self, client: Any, run: Run) -> Run:
+        submission = f"{run.id}-{run.attempts + 1}-{int(time.time())}"
+        local = self._settings.ray.address is None
+        runtime: dict[str, Any] = {"env_vars": self._settings.env}
+        if self._settings.ray.working_dir:
+            runtime["working_dir"] = "."
+        with self._catalog.transaction() as work:
+            run = runs.change(work, run.id, submission_id=submission)
+        python = sys.executable if local else "python"
+        client.submit_job(entrypoint=f"{python} -m {run.job} --run {run.id}", submission_id=submission, runtime_env=runtime)
+        return run
+
+    def follow(self, run: Run, watch: Watcher | None = None) -> Run:
+        """Wait until the run is over, showing each change to ``watch``. Raises JobFailed with the run's own sentence."""
+        asked = time.monotonic()
+        seen: Run | None = None
+        while True:
+            with self._catalog.reading() as work:
+                run = runs.get(work, run.id)
+            if watch is not None and run != seen:
+                watch(run)
+            seen = run
+            if run.state == "succeeded":
+                return run
+            if run.over:
+                raise JobFailed(
+                    f"Run {run.id} ({run.job}) {run.state}: {run.error or 'no reason was left'} (treadle runs logs {run.id})"
+                )
+            if time.monotonic() - asked > _ASK_RAY_SECONDS:
+                asked = time.monotonic()
+                run = self._revive(run)
+            time.sleep(_POLL_SECONDS)
+
+    def _revive(self, run: Run) -> Run:
+        """Submit again a run whose Ray job ended without finishing it; fail it when its attempts are used up."""
+        status = str(self.client.get_job_status(run.submission_id)) if run.submission_id else "UNKNOWN"
+        if status not in ("FAILED", "STOPPED", "SUCCEEDED"):
+            return run
+        with self._catalog.reading() as work:
+            run = runs.get(work, run.id)
+        if run.over:
+            return run
+        if run.attempts >= MAX_ATTEMPTS or run.attempts == 0:
+            log = self.client.get_job_logs(run.submission_id).strip().splitlines()
+            reason = log[-1] if log else f"its process ended ({status}) without a word"
+            with self._catalog.transaction() as work:
+                return runs.change(work, run.id, state="failed", error=reason, finished_at=now())
+        return self._launch(self.client, run)
+
+    def run(self, job: str, recipe: Frozen, watch: Watcher | None = None) -> dict[str, Any]:
+        """Submit, follow, and return the result."""
+        done = self.follow(self.submit(job, recipe), watch)
+        return done.result or {}
+
+    def cancel(self, run_id: str) -> Run:
+        """Stop a run. One that is over stays as it ended."""
+        with self._catalog.transaction() as work:
+            before = runs.get(work, run_id)
+            run = runs.change(work, run_id, state="cancelled", error="cancelled by hand", finished_at=now())
+        if not before.over and run.submission_id:
+            self.client.stop_job(run.submission_id)
+        return run
+
+    def logs(self, run_id: str) -> str:
+        """Everything the run's process printed."""
+        with self._catalog.reading() as work:
+            run = runs.get(work, run_id)
+        if not run.submission_id:
+            return run.error or ""
+        return str(self.client.get_job_logs(run.submission_id))

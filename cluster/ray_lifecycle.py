@@ -1,0 +1,264 @@
+"""Starting, finding and ending a cluster on this machine: the Ray head, the MLflow server, the Serve application.
+
+``$TREADLE_HOME/cluster.json`` says what runs. Only processes that were started here are ended, by pid, and only while the pid is still
+that process. With ``ray.address`` set (the cluster profile) Ray is somebody else's: it is used, never started or stopped.
+"""
+
+import contextlib
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Callable
+
+import psutil
+
+from cluster.artifacts import write_whole
+from cluster.domain.base import Frozen
+from cluster.errors import Conflict, NotFound, Unavailable
+from cluster.settings import ROOT, Settings
+
+Say = Callable[[str], None]
+
+
+class Process(Frozen):
+    """A process that was started here; ``born`` tells it from a later one with the same pid."""
+
+    pid: int
+    born: float
+
+    def alive(self) -> bool:
+        """Whether it still runs."""
+        try:
+            found = psutil.Process(self.pid)
+            return bool(abs(found.create_time() - self.born) < 1.0 and found.status() != psutil.STATUS_ZOMBIE)
+        except psutil.Error:
+            return False
+
+
+class ClusterState(Frozen):
+    """Where the parts of the running cluster listen."""
+
+    address: str
+    dashboard: str
+    serve: str
+    mlflow: str | None = None
+    processes: dict[str, Process] = {}
+
+
+def state_file(settings: Settings) -> Path:
+    return settings.home / "cluster.json"
+
+
+def state(settings: Settings) -> ClusterState | None:
+    """What `treadle up` left, whether it still runs or not."""
+    try:
+        return ClusterState.model_validate_json(state_file(settings).read_text())
+    except FileNotFoundError:
+        return None
+
+
+def connection(settings: Settings) -> ClusterState:
+    """The running cluster; sets this process's Ray token. Raises Unavailable when there is none."""
+    found = state(settings)
+    if found is None or any(not process.alive() for name, process in found.processes.items() if name == "ray"):
+        raise Unavailable(f"No cluster runs for {settings.home}; start it with: treadle up")
+    os.environ.update(ray_environment(settings))
+    return found
+
+
+def ray_environment(settings: Settings) -> dict[str, str]:
+    """The environment of every process that talks to this cluster's Ray: token authentication with the home's own token."""
+    token = settings.home / "ray_token"
+    fixed = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+    if settings.ray.address is not None:
+        return fixed
+    if not token.exists():
+        write_whole(token, secrets.token_hex(32).encode())
+        token.chmod(0o600)
+    return {**fixed, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """A port that nobody listens on at the moment."""
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
+
+
+def claim_port(wanted: int, what: str, key: str, host: str = "127.0.0.1") -> int:
+    """``wanted``, or a free port for 0. Raises Conflict when somebody listens there."""
+    if wanted == 0:
+        return free_port(host)
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, wanted))
+        except OSError:
+            raise Conflict(
+                f"Port {wanted} for {what} is in use; stop what listens there, or set {key} in configs/treadle.yaml."
+            ) from None
+    return wanted
+
+
+def _spawn(name: str, command: list[str], settings: Settings, extra: dict[str, str]) -> Process:
+    logs = settings.home / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    with (logs / f"{name}.log").open("ab") as log:
+        child = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            cwd=ROOT,
+            env={**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), **settings.env, **ray_environment(settings), **extra},
+        )
+    return Process(pid=child.pid, born=psutil.Process(child.pid).create_time())
+
+
+def _tail(settings: Settings, name: str) -> str:
+    try:
+        lines = (settings.home / "logs" / f"{name}.log").read_text(errors="replace").strip().splitlines()
+    except OSError:
+        return ""
+    return lines[-1] if lines else ""
+
+
+def _wait(what: str, ready: Callable[[], bool], process: Process, settings: Settings, seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not ready():
+        if not process.alive():
+            raise Unavailable(f"{what} ended while starting: {_tail(settings, what)} (see {settings.home}/logs/{what}.log)")
+        if time.monotonic() > end:
+            raise Unavailable(f"{what} did not answer within {seconds:.0f} s (see {settings.home}/logs/{what}.log)")
+        time.sleep(0.2)
+
+
+def _answers(url: str) -> bool:
+    import httpx
+
+    try:
+        return httpx.get(url, timeout=2).status_code < 500
+    except httpx.HTTPError:
+        return False
+
+
+def start(settings: Settings, say: Say = print) -> ClusterState:
+    """Start the Ray head and the MLflow server, unless they run. Raises Conflict on a port in use, Unavailable when a part dies."""
+    settings.home.mkdir(parents=True, exist_ok=True)
+    found = state(settings)
+    if found is not None and all(process.alive() for process in found.processes.values()):
+        os.environ.update(ray_environment(settings))
+        return found
+    if found is not None:
+        stop(settings, say)
+    os.environ.update(ray_environment(settings))
+    serve = f"http://{settings.serve.host}:{claim_port(settings.serve.port, 'the HTTP endpoint', 'serve.port')}"
+    if settings.ray.address is not None:
+        shared = ClusterState(address=settings.ray.address, dashboard=settings.ray.address, serve=serve)
+        write_whole(state_file(settings), shared.model_dump_json(indent=1).encode())
+        return shared
+    gcs = claim_port(settings.ray.gcs_port, "Ray", "ray.gcs_port")
+    dashboard = claim_port(settings.ray.dashboard_port, "Ray's dashboard", "ray.dashboard_port")
+    mlflow = claim_port(settings.mlflow.port, "MLflow", "mlflow.port")
+    processes: dict[str, Process] = {}
+    made = ClusterState(
+        address=f"127.0.0.1:{gcs}",
+        dashboard=f"http://127.0.0.1:{dashboard}",
+        serve=serve,
+        mlflow=f"http://{settings.mlflow.host}:{mlflow}",
+    )
+    try:
+        say("starting Ray")
+        processes["ray"] = _spawn("ray", _ray_command(settings, gcs, dashboard), settings, {})
+        processes["mlflow"] = _spawn("mlflow", _mlflow_command(settings, mlflow), settings, {})
+        made = made.model_copy(update={"processes": processes})
+        write_whole(state_file(settings), made.model_dump_json(indent=1).encode())
+        _wait("ray", lambda: _answers(f"{made.dashboard}/api/version"), processes["ray"], settings, 120)
+        say("starting MLflow")
+        _wait("mlflow", lambda: _answers(f"{made.mlflow}/health"), processes["mlflow"], settings, 180)
+    except BaseException:
+        stop(settings, say)
+        raise
+    return made
+
+
+def _ray_command(settings: Settings, gcs: int, dashboard: int) -> list[str]:
+    # Ray's sockets lie in its temp directory, and a socket's path may be 107 characters at most: a home can be too deep.
+    scratch = Path(tempfile.gettempdir()) / f"treadle-{secrets.token_hex(4)}"
+    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats"]
+    command += ["--node-ip-address=127.0.0.1", f"--port={gcs}", f"--dashboard-port={dashboard}", "--dashboard-host=127.0.0.1"]
+    command += [f"--temp-dir={scratch}", f"--object-store-memory={int(settings.ray.object_store_gib * 2**30)}"]
+    # A second cluster on the same machine must not meet this one on a default port.
+    for option in ("ray-client-server-port", "dashboard-agent-listen-port", "dashboard-agent-grpc-port", "metrics-export-port"):
+        command.append(f"--{option}={free_port()}")
+    if settings.ray.logical_cpus:
+        command.append(f"--num-cpus={settings.ray.logical_cpus}")
+    return command
+
+
+def _mlflow_command(settings: Settings, port: int) -> list[str]:
+    command = [sys.executable, "-m", "mlflow", "server", "--host", settings.mlflow.host, "--port", str(port), "--workers", "1"]
+    return [*command, "--backend-store-uri", settings.mlflow_url, "--default-artifact-root", f"{settings.artifacts_url}/mlflow"]
+
+
+def deploy(settings: Settings, say: Say = print) -> None:
+    """Put the Serve application on the running cluster and wait until it is ready. Its lines go to ``say``."""
+    connection(settings)
+    command = [sys.executable, "-m", "serve_app.app", "--deploy"]
+    env = {**os.environ, "PYTHONPATH": str(ROOT), **settings.env, **ray_environment(settings)}
+    log = settings.home / "logs" / "deploy.log"
+    with (
+        log.open("ab") as errors,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, cwd=ROOT, env=env, text=True) as child,
+    ):
+        last = ""
+        for line in child.stdout or ():
+            last = line.strip() or last
+            say(last)
+    if child.returncode:
+        raise Unavailable(f"The Serve application did not start: {last or 'no message'} (see {log})")
+
+
+def stop(settings: Settings, say: Say = print) -> None:
+    """End what `treadle up` started here. Raises NotFound when nothing was."""
+    found = state(settings)
+    if found is None:
+        raise NotFound(f"No cluster runs for {settings.home}; there is nothing to stop.")
+    trees: list[psutil.Process] = []
+    for name, process in found.processes.items():
+        if process.alive():
+            say(f"stopping {name}")
+            parent = psutil.Process(process.pid)
+            trees += [*parent.children(recursive=True), parent]
+    for one in trees:
+        _signal(one, signal.SIGTERM)
+    _, left = psutil.wait_procs(trees, timeout=15)
+    for one in left:
+        _signal(one, signal.SIGKILL)
+    psutil.wait_procs(left, timeout=5)
+    state_file(settings).unlink(missing_ok=True)
+
+
+def _signal(process: psutil.Process, number: int) -> None:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process.send_signal(number)
+
+
+def status(settings: Settings) -> dict[str, object]:
+    """What runs, as the command line shows it."""
+    found = state(settings)
+    if found is None:
+        return {"running": False, "home": str(settings.home)}
+    parts = {name: process.alive() for name, process in found.processes.items()}
+    parts["serve"] = _answers(f"{found.serve}/health")
+    where = json.loads(found.model_dump_json(exclude={"processes"}))
+    return {"running": all(parts.values()), "home": str(settings.home), "parts": parts, **where}

@@ -1,0 +1,200 @@
+"""Settings: the only reader of the environment.
+
+``configs/treadle.yaml`` names profiles; ``TREADLE_PROFILE`` picks one, ``TREADLE_SETTINGS`` names another file, ``TREADLE_HOME`` holds
+everything that is written. A running cluster's ports are in ``$TREADLE_HOME/cluster.json`` (see ``ray_lifecycle``).
+"""
+
+import os
+import re
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal, Mapping
+
+import yaml
+from pydantic import Field
+
+from cluster.domain.base import Frozen
+from cluster.domain.parsing import parse
+from cluster.errors import RecipeError, SettingsError, near
+
+ROOT = Path(__file__).resolve().parent.parent
+_PLACEHOLDER = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+
+
+class ModelRole(Frozen):
+    """Who plays a role: a hub id or a local path, or an OpenAI-compatible ``endpoint``."""
+
+    path: str = ""
+    name: str
+    endpoint: str | None = None
+    key: str | None = None
+
+    @property
+    def location(self) -> str:
+        """The path, made absolute when it lies in this project; else the hub id as it is."""
+        inside = ROOT / self.path
+        return str(inside) if self.path and inside.exists() else self.path
+
+
+class Models(Frozen):
+    """The five roles of ``configs/models.yaml``."""
+
+    base: ModelRole
+    embedder: ModelRole
+    refiner: ModelRole
+    judge: ModelRole
+    finalist: ModelRole
+
+
+class RaySettings(Frozen):
+    """How the Ray cluster is started or reached. ``address`` None: `treadle up` starts one on this machine."""
+
+    address: str | None = None
+    logical_cpus: int | None = Field(default=None, ge=2, description="what Ray schedules by; default: the machine's cores")
+    object_store_gib: float = Field(default=2.0, gt=0.1)
+    gcs_port: int = Field(default=6379, ge=0, le=65535)
+    dashboard_port: int = Field(default=8265, ge=0, le=65535)
+    working_dir: bool = Field(default=False, description="send the project to the cluster with every job")
+
+
+class ServeSettings(Frozen):
+    """Where the HTTP endpoint listens."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=0, le=65535)
+
+
+class MlflowSettings(Frozen):
+    """Where `treadle up` serves the MLflow UI."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=5000, ge=0, le=65535)
+
+
+class EngineSettings(Frozen):
+    """vLLM's settings. ``max_cpu_loras`` None: sized to the fleet."""
+
+    device: Literal["cpu", "gpu"] = "cpu"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    kv_cache_gib: float = Field(default=1.0, gt=0)
+    gpu_memory_utilization: float = Field(default=0.6, gt=0, le=1)
+    max_model_len: int = Field(default=1024, ge=128)
+    max_num_seqs: int = Field(default=64, ge=1)
+    max_lora_rank: int = Field(default=32, ge=1)
+    max_loras: int = Field(default=4, ge=1)
+    max_cpu_loras: int | None = Field(default=None, ge=1)
+    enforce_eager: bool = True
+    replicas: int = Field(default=1, ge=1)
+    tensor_parallel_size: int = Field(default=1, ge=1)
+    cpus: float = Field(default=2.0, ge=0)
+
+
+class RouterSettings(Frozen):
+    """The Router deployment."""
+
+    replicas: int = Field(default=1, ge=1)
+    cpus: float = Field(default=0.5, ge=0)
+    guard: str = "configs/guard.yaml"
+    follow_seconds: float = Field(default=0.3, gt=0, le=5, description="how often the live releases are looked up")
+
+
+class Settings(Frozen):
+    """Everything a process of Treadle needs to know about where it runs."""
+
+    profile: str
+    home: Path
+    catalog_url: str
+    artifacts_url: str
+    mlflow_url: str
+    ray: RaySettings = RaySettings()
+    serve: ServeSettings = ServeSettings()
+    mlflow: MlflowSettings = MlflowSettings()
+    engine: EngineSettings = EngineSettings()
+    router: RouterSettings = RouterSettings()
+    models: Models
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The environment that makes another process load these settings."""
+        names = ("TREADLE_SETTINGS", "TREADLE_CATALOG_URL", "TREADLE_ARTIFACTS_URL", "TREADLE_MLFLOW_URL", "RAY_AUTH_TOKEN_PATH")
+        passed = {name: os.environ[name] for name in names if os.environ.get(name)}
+        return {"TREADLE_HOME": str(self.home), "TREADLE_PROFILE": self.profile, **passed}
+
+
+def expand(value: Any, env: Mapping[str, str], where: str) -> Any:
+    """Replace ``${NAME}`` and ``${NAME:-default}`` in every string of a YAML value. A name without value or default is an error."""
+    if isinstance(value, dict):
+        return {key: expand(inner, env, f"{where}: {key}") for key, inner in value.items()}
+    if isinstance(value, list):
+        return [expand(inner, env, where) for inner in value]
+    if not isinstance(value, str):
+        return value
+
+    def filled(found: re.Match[str]) -> str:
+        name, default = found.group(1), found.group(2)
+        text = env.get(name) or default
+        if text is None:
+            raise SettingsError(f"{where}: the environment has no {name}; set it, or write ${{{name}:-default}}.")
+        return text
+
+    return _PLACEHOLDER.sub(filled, value)
+
+
+def read_yaml(path: Path, error: type[SettingsError] | type[RecipeError] = SettingsError) -> Any:
+    """The value of a YAML file with the environment filled in. Raises ``error`` with the file and the line."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as broken:
+        raise error(f"{path} cannot be read: {broken.strerror}; give the path of a YAML file.") from None
+    except UnicodeDecodeError:
+        raise error(f"{path} is not UTF-8 text; save it as UTF-8.") from None
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as broken:
+        mark = getattr(broken, "problem_mark", None)
+        place = f", line {mark.line + 1}" if mark else ""
+        raise error(f"{path}{place} is not YAML: {getattr(broken, 'problem', broken)}.") from None
+    return expand(value, os.environ, str(path))
+
+
+def _profile(path: Path, raw: Any, chosen: str) -> dict[str, Any]:
+    if not isinstance(raw, dict) or not isinstance(raw.get("profiles"), dict):
+        raise SettingsError(f"{path}: the key 'profiles' is missing; copy configs/treadle.yaml and edit it.")
+    for key in raw:
+        if key not in ("profile", "profiles", "models"):
+            close = near(str(key), ["profile", "profiles", "models"], most=1)
+            raise SettingsError(f"{path}: unknown key '{key}'; did you mean '{close[0] if close else 'profiles'}'?")
+    profiles = raw["profiles"]
+    if chosen not in profiles:
+        close = near(chosen, profiles, most=1)
+        hint = f"did you mean '{close[0]}'?" if close else f"there are {', '.join(profiles)}."
+        raise SettingsError(f"{path}: there is no profile '{chosen}'; {hint}")
+    return dict(profiles[chosen] or {})
+
+
+def load_settings(path: str | Path | None = None, profile: str | None = None) -> Settings:
+    """The settings of this process. Raises SettingsError naming the file, the key and the nearest valid key."""
+    file = Path(path or os.environ.get("TREADLE_SETTINGS") or ROOT / "configs" / "treadle.yaml")
+    raw = read_yaml(file)
+    chosen = profile or str(raw.get("profile") or "laptop" if isinstance(raw, dict) else "laptop")
+    values = _profile(file, raw, chosen)
+    models_file = ROOT / str(raw.get("models") or "configs/models.yaml")
+    models: Models = parse(Models, read_yaml(models_file), str(models_file), SettingsError)
+    home = Path(os.environ.get("TREADLE_HOME") or Path.home() / ".treadle").expanduser().absolute()
+    values["catalog_url"] = values.get("catalog_url") or f"sqlite:///{home}/catalog.db"
+    values["artifacts_url"] = values.get("artifacts_url") or str(home / "artifacts")
+    values["mlflow_url"] = values.get("mlflow_url") or f"sqlite:///{home}/mlflow.db"
+    settings: Settings = parse(Settings, {**values, "profile": chosen, "home": home, "models": models}, str(file), SettingsError)
+    return settings
+
+
+def load_recipe(kind: Any, path: str | Path) -> Any:
+    """A recipe file as its type. Raises RecipeError naming the file, the key and the nearest valid key."""
+    file = Path(path)
+    return parse(kind, read_yaml(file, RecipeError), str(file), RecipeError)
+
+
+@lru_cache(maxsize=1)
+def cpu_cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0))
