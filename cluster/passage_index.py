@@ -67,7 +67,7 @@ def build(passages: Sequence[Passage], vectors: NDArray[np.float32], directory: 
 
     lexical = bm25s.BM25(backend="numpy")
     # bm25s cannot index a corpus without a single word; a lone placeholder keeps the two searches in step.
-    lexical.index([words(passage.text) or ["_"] for passage in passages], show_progress=False)
+    lexical.index([words(f"{passage.heading} {passage.text}") or ["_"] for passage in passages], show_progress=False)
     lexical.save(str(directory / "lexical"))
 
     offsets = [0]

@@ -1,0 +1,1 @@
+"""The `treadle` command: one file per word. A command parses, calls, prints."""
