@@ -1,0 +1,1 @@
+"""Ray Data. Documents, conversations and signals in; corpora and datasets out."""

@@ -1,0 +1,102 @@
+"""Conversation files to a dataset.
+
+    python -m data_jobs.conversations --recipe configs/data/conversations.yaml
+
+A file is JSON lines, one conversation each: ``{"messages": [{"role": "user", "content": …}, {"role": "assistant", …}, …]}`` with
+optional ``agent``, ``category``, ``quality`` (a number, higher is better), ``passages`` (texts, on the conversation or on a user
+message) and ``rejected`` (the answer that nobody wanted, for kind dpo). Other keys are left alone.
+
+sft      every answer to a question → one row, with the messages before it as history
+dpo      the last answer as the chosen one, ``rejected`` as the other
+router   the first question with its ``agent`` (null: out of scope)
+"""
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from cluster import job_run
+from cluster.domain.datasets import Row
+from cluster.domain.documents import Dropped, Quarantined
+from cluster.domain.recipes import ConversationsRecipe
+from cluster.errors import InvalidInput
+from cluster.job_run import JobRun
+from data_jobs import datasets
+from data_jobs.documents import REFUSALS, find_files
+from data_jobs.on_ray import connect, dataset_of, mapped
+from data_jobs.threads import read_threads
+
+_ROWS: TypeAdapter[list[Row]] = TypeAdapter(list[Row])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The job: ``--run ID`` or ``--recipe FILE``; returns the exit code."""
+    return job_run.main("data_jobs.conversations", ConversationsRecipe, convert, argv)
+
+
+def convert(job: JobRun, recipe: ConversationsRecipe) -> dict[str, Any]:
+    """Makes the recipe's dataset; returns the report. Raises InvalidInput when no conversation gives a row."""
+    began = time.monotonic()
+    files = find_files(recipe.paths)
+    job.progress(0.05, f"reading {len(files)} files")
+    connect(job.settings)
+    source = dataset_of([one._asdict() for one in files], sum(one.bytes for one in files))
+    read = list(mapped(source, partial(read_threads, recipe=recipe), job.settings).iter_rows())
+    read.sort(key=lambda row: (row["source"], row["line"]))
+
+    job.progress(0.8, f"converting {len(read)} conversations")
+    refused: list[Dropped | Quarantined] = []
+    rows: dict[str, Row] = {}
+    repeated = kept = 0
+    for one in read:
+        if one["refusal"]:
+            refused.append(REFUSALS[one["refusal"]].model_validate_json(one["body"]))
+            continue
+        made = {datasets.content_key(row): row for row in _ROWS.validate_json(one["rows"])}
+        new = {key: row for key, row in made.items() if key not in rows}
+        if new:
+            kept += 1
+            repeated += len(made) - len(new)
+            rows |= new
+        else:
+            twin = rows[next(iter(made))].source
+            refused.append(Dropped(source=f"{one['source']}#line {one['line']}", reason="exact_duplicate", of=twin))
+    if not rows:
+        why = ", ".join(f"{count} {reason}" for reason, count in Counter(one.reason for one in refused).most_common())
+        raise InvalidInput(
+            f"Dataset '{recipe.dataset}' would have no rows: {len(read)} conversations in, none kept ({why or 'the files are empty'}); "
+            "nothing was written. Check the recipe's filters and the files."
+        )
+    agent = None if recipe.kind == "router" else recipe.agent
+    dataset = datasets.publish(job.artifacts, recipe.dataset, recipe.kind, agent, list(rows.values()))
+    with job.catalog.transaction() as work:
+        changed = datasets.record(work, dataset)
+    job.progress(1.0, f"{dataset.ref}: {dataset.rows} rows" if changed else "nothing changed", rows=float(dataset.rows))
+    report = _report(refused, len(read), kept)
+    made_of = {"dataset": dataset.name, "kind": dataset.kind, "agent": agent, "digest": dataset.digest, "uri": dataset.uri}
+    seconds = round(time.monotonic() - began, 3)
+    return {**made_of, "rows": dataset.rows, "repeated_rows": repeated, "changed": changed, "seconds": seconds, **report}
+
+
+def _report(refused: Sequence[Dropped | Quarantined], came: int, kept: int) -> dict[str, Any]:
+    """What became of every conversation: in = kept + dropped + quarantined."""
+    dropped = [one for one in refused if isinstance(one, Dropped)]
+    quarantined = [one for one in refused if isinstance(one, Quarantined)]
+    return {
+        "conversations": {
+            "in": came,
+            "kept": kept,
+            "dropped": dict(Counter(one.reason for one in dropped)),
+            "quarantined": dict(Counter(one.reason for one in quarantined)),
+        },
+        "dropped": [one.model_dump(exclude_none=True) for one in dropped],
+        "quarantined": [one.model_dump() for one in quarantined],
+    }
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,44 @@
+"""Rows to a recorded dataset: without repetitions, content addressed, published before it is recorded."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from cluster.artifacts import Artifacts
+from cluster.catalog import Work, datasets
+from cluster.domain.base import digest_of
+from cluster.domain.datasets import Dataset, DatasetKind, Row, rows_digest
+from cluster.errors import Conflict, InvalidInput
+
+
+def content_key(row: Row) -> str:
+    """Equal for rows that teach the same, whatever they came from."""
+    return digest_of(row.model_dump(mode="json", exclude={"source"}))
+
+
+def distinct(rows: Iterable[Row]) -> list[Row]:
+    """The rows in order, each content once: the first one stays."""
+    found: dict[str, Row] = {}
+    for row in rows:
+        found.setdefault(content_key(row), row)
+    return list(found.values())
+
+
+def publish(artifacts: Artifacts, name: str, kind: DatasetKind, agent: str | None, rows: Sequence[Row]) -> Dataset:
+    """Writes the rows to the artifact store and returns the record for them. Raises InvalidInput without rows."""
+    if not rows:
+        raise InvalidInput(f"Dataset '{name}' would have no rows; nothing was written. Give input that makes at least one.")
+    came_from = Counter(row.source.split("#")[0].split(":")[0] for row in rows)
+    bundle = artifacts.write_rows(rows)
+    return Dataset(
+        digest=rows_digest(list(rows)), name=name, kind=kind, agent=agent, rows=len(rows), uri=bundle.uri, sources=dict(came_from)
+    )
+
+
+def record(work: Work, dataset: Dataset) -> bool:
+    """Records the dataset; whether it is new. Raises Conflict when exactly these rows are a dataset of another name."""
+    new = datasets.add(work, dataset)
+    if not new:
+        present = datasets.get(work, dataset.digest)
+        if present.name != dataset.name:
+            raise Conflict(f"The rows for dataset '{dataset.name}' are exactly those of '{present.ref}'; use that one.")
+    return new

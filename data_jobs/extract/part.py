@@ -1,0 +1,58 @@
+"""What an extractor gives, and how it says that a file cannot be read."""
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from cluster.errors import InvalidInput
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One document found in a file. ``name`` tells the records of one file apart ("row 3"); ``problem`` says why a record
+    cannot be read while the rest of its file can. Headings in ``text`` are Markdown's."""
+
+    text: str
+    title: str = ""
+    name: str = ""
+    problem: str = ""
+    meta: dict[str, Any] = field(default_factory=dict)
+
+
+class Unreadable(InvalidInput):
+    """The file is set aside. ``reason`` is the word that reports count by; the message is the sentence."""
+
+    reason: ClassVar[str] = "corrupt"
+
+
+class Encrypted(Unreadable):
+    reason = "encrypted"
+
+
+class NotText(Unreadable):
+    reason = "not_text"
+
+
+class UnknownFormat(Unreadable):
+    reason = "unknown_format"
+
+
+class Unopened(Unreadable):
+    reason = "unreadable"
+
+
+class TimedOut(Unreadable):
+    reason = "timeout"
+
+
+class OutOfMemory(Unreadable):
+    reason = "memory"
+
+
+class Crashed(Unreadable):
+    reason = "crashed"
+
+
+BY_REASON: dict[str, type[Unreadable]] = {
+    kind.reason: kind for kind in (Unreadable, Encrypted, NotText, UnknownFormat, Unopened, TimedOut, OutOfMemory, Crashed)
+}
+"""For answers that crossed a process border as words."""

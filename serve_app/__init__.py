@@ -1,0 +1,1 @@
+"""Traffic: guard, route, retrieve, generate, validate, record. The Ray Serve application of Treadle."""

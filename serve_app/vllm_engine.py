@@ -1,0 +1,209 @@
+"""vLLM through ray.serve.llm's LLMServer: its only home. Every release of every agent is a LoRA on one base model.
+
+Requests go to the engine client as token ids, past vLLM's OpenAI layer: nothing is rendered, parsed or serialised twice. Adapters
+come from the artifact store by name (``agent@version``; vLLM keys its prefix cache by that name, which is why names are never
+reused), their digests verified, and are loaded before the first request that needs them, so that one that cannot be loaded is an
+error of that request and of no other.
+"""
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from ray.llm._internal.common.callbacks.base import CallbackBase
+from ray.llm._internal.serve.engines.vllm.vllm_engine import VLLMEngine
+from ray.serve.llm import LLMConfig, LLMServer
+from vllm import SamplingParams
+from vllm.lora.request import LoRARequest
+from vllm.sampling_params import RequestOutputKind
+
+from cluster.artifacts import Artifacts
+from cluster.base_model import base_digest
+from cluster.catalog import Catalog, releases
+from cluster.domain.base import new_id
+from cluster.domain.releases import Release
+from cluster.errors import InvalidInput, TreadleError, Unavailable
+from cluster.settings import Settings, cpu_cores
+from serve_app.engine import Delta, GenerationRequest
+
+log = logging.getLogger(__name__)
+
+SPARE_ADAPTERS = 32
+"""Room beyond the releases there are at start. Past ``max_cpu_loras`` vLLM reads adapters from disk again and stalls meanwhile."""
+
+PACE_S = 0.008
+"""The shortest time between two deltas of one stream. The first is never held back; later tokens that arrive within it travel
+together, which halves the cost of a stream at high concurrency and cannot be seen by a reader."""
+
+ONE_PROCESS_CORES = 4
+"""Up to this many cores the model runs inside the engine core's process: a worker process of its own (vLLM's default on CPU, for
+thread binding) takes a third of the start-up time and a core that a small machine does not have."""
+
+
+class LocalNode(CallbackBase):
+    """Skips Ray's "download the model to every node" task when the model is a directory: it imports vLLM once more for nothing."""
+
+    async def on_before_node_init(self) -> None:
+        self.ctx.run_init_node = not Path(self.llm_config.model_loading_config.model_source).is_dir()
+
+
+class EngineProcess(VLLMEngine):
+    """ray.serve.llm's engine with the executor chosen for small machines (see ONE_PROCESS_CORES)."""
+
+    @property
+    def client(self) -> Any:
+        """vLLM's asynchronous engine client."""
+        if self._engine_client is None:
+            raise Unavailable("The engine has not started.")
+        return self._engine_client
+
+    def _prepare_engine_config(self, callback_ctx: Any) -> Any:
+        arguments, frontend, config = super()._prepare_engine_config(callback_ctx)
+        if config.device_config.device_type == "cpu" and config.parallel_config.world_size == 1 and cpu_cores() <= ONE_PROCESS_CORES:
+            config.parallel_config.distributed_executor_backend = "uni"
+        return arguments, frontend, config
+
+
+def llm_config(settings: Settings, adapters: int) -> LLMConfig:
+    """ray.serve.llm's configuration from ours, with room for ``adapters`` releases."""
+    engine, role = settings.engine, settings.models.base
+    arguments: dict[str, Any] = {
+        "enable_lora": True,
+        "max_lora_rank": engine.max_lora_rank,
+        "max_loras": engine.max_loras,
+        "max_cpu_loras": engine.max_cpu_loras or max(engine.max_loras, adapters + SPARE_ADAPTERS),
+        "max_model_len": engine.max_model_len,
+        "max_num_seqs": engine.max_num_seqs,
+        "dtype": engine.dtype,
+        "enforce_eager": engine.enforce_eager,
+        "tensor_parallel_size": engine.tensor_parallel_size,
+        "disable_log_stats": True,
+    }
+    if engine.device == "cpu":
+        arguments["kv_cache_memory_bytes"] = int(engine.kv_cache_gib * 2**30)
+        arguments["worker_extension_cls"] = "serve_app.cpu_lora.GroupedLora"
+    else:
+        arguments["gpu_memory_utilization"] = engine.gpu_memory_utilization
+    return LLMConfig(
+        model_loading_config={"model_id": role.name, "model_source": role.location},
+        accelerator_config={"kind": engine.device},
+        engine_kwargs=arguments,
+        callback_config={"callback_class": LocalNode},
+        log_engine_metrics=False,
+        experimental_configs={"stream_batching_interval_ms": 0},
+    )
+
+
+class VllmEngine(LLMServer):  # type: ignore[misc]
+    """The engine of one replica. Make it with ``await VllmEngine.started(settings)``."""
+
+    @classmethod
+    async def started(cls, settings: Settings) -> "VllmEngine":
+        """A warm engine. Raises whatever vLLM raises when the model cannot be run."""
+        catalog = Catalog(settings.catalog_url)
+        with catalog.reading() as work:
+            fleet = len(releases.everything(work))
+        server: VllmEngine = cls.sync_init(llm_config(settings, fleet), engine_cls=EngineProcess)
+        server._settings, server._catalog = settings, catalog
+        server._artifacts = Artifacts(settings.artifacts_url, settings.home / "cache")
+        server._adapters, server._loading = {}, {}
+        began = time.monotonic()
+        await server.start()
+        await server._warm_up()
+        log.info("engine ready after %.1f s", time.monotonic() - began)
+        return server
+
+    _settings: Settings
+    _catalog: Catalog
+    _artifacts: Artifacts
+    _adapters: dict[str, LoRARequest]
+    _loading: dict[str, "asyncio.Task[LoRARequest]"]
+
+    async def generate(self, request: GenerationRequest) -> AsyncIterator[Delta]:
+        """See ``Engine.generate``."""
+        adapter = None if request.adapter is None else await self._adapter(request.adapter)
+        sampling = SamplingParams(
+            max_tokens=request.max_tokens,
+            temperature=request.temperature,
+            top_p=request.top_p,
+            stop=list(request.stop) or None,
+            seed=request.seed,
+            output_kind=RequestOutputKind.DELTA if request.stream else RequestOutputKind.FINAL_ONLY,
+        )
+        prompt = {"prompt_token_ids": list(request.prompt_ids)}
+        async for output in self.engine.client.generate(prompt, sampling, request.id, lora_request=adapter):
+            piece = output.outputs[0]
+            if piece.text or piece.token_ids or output.finished:
+                yield Delta(piece.text, len(piece.token_ids), piece.finish_reason if output.finished else None)
+            if request.stream and not output.finished:
+                await asyncio.sleep(PACE_S)
+
+    async def load(self, adapter: str) -> None:
+        """Load the adapter and answer one token with it."""
+        await self._adapter(adapter)
+        request = GenerationRequest(id=new_id("load"), prompt_ids=[0], adapter=adapter, max_tokens=1, stream=False)
+        async for _ in self.generate(request):
+            pass
+
+    async def _warm_up(self) -> None:
+        """A batch of the size that traffic brings, so that the first user does not pay for first-time allocations."""
+
+        async def one(number: int) -> None:
+            prompt = [number % 7] * 64
+            async for _ in self.generate(GenerationRequest(new_id("warm"), prompt, max_tokens=4, stream=False)):
+                pass
+
+        await asyncio.gather(*(one(number) for number in range(8)))
+
+    async def _adapter(self, name: str) -> LoRARequest:
+        if name in self._adapters:
+            return self._adapters[name]
+        if name not in self._loading:
+            self._loading[name] = asyncio.create_task(self._load(name))
+            self._loading[name].add_done_callback(lambda _: self._loading.pop(name, None))
+        return await asyncio.shield(self._loading[name])
+
+    async def _load(self, name: str) -> LoRARequest:
+        directory = await asyncio.to_thread(self._checked_directory, name)
+        request = LoRARequest(lora_name=name, lora_int_id=len(self._adapters) + 1, lora_path=str(directory))
+        self._adapters[name] = request  # takes the number before another load may
+        try:
+            await self.engine.client.add_lora(request)
+        except Exception as error:
+            del self._adapters[name]
+            raise InvalidInput(f"The adapter of release '{name}' cannot be loaded: {_reason(error)}.") from None
+        return request
+
+    def _checked_directory(self, name: str) -> Path:
+        with self._catalog.reading() as work:
+            release = releases.get(work, name)
+        directory = self._artifacts.fetch(release.adapter_uri, release.adapter_digest)
+        check_adapter(directory, release, base_digest(self._settings.models.base), self._settings.engine.max_lora_rank)
+        return directory
+
+
+def check_adapter(directory: Path, release: Release, base: str, max_rank: int) -> None:
+    """Raises InvalidInput with one sentence when the adapter in ``directory`` cannot run on this engine."""
+    if release.base_digest != base:
+        raise InvalidInput(
+            f"Release '{release.ref}' was trained on another base model ({release.base_model}, {release.base_digest[:12]}), "
+            f"not on the served one ({base[:12]}); serve that base, or train the agent again."
+        )
+    file = directory / "adapter_config.json"
+    if not file.is_file() or not (directory / "adapter_model.safetensors").is_file():
+        raise InvalidInput(f"Release '{release.ref}' holds no LoRA (adapter_config.json and adapter_model.safetensors).")
+    rank = int(json.loads(file.read_text(encoding="utf-8")).get("r", 0))
+    if not 0 < rank <= max_rank:
+        raise InvalidInput(f"Release '{release.ref}' has rank {rank}; the engine takes 1 to {max_rank} (engine.max_lora_rank).")
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, TreadleError):
+        return error.message
+    text = str(error).strip().splitlines()
+    return text[0].removeprefix("Call to add_lora method failed: ") if text else type(error).__name__
+

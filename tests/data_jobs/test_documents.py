@@ -1,0 +1,116 @@
+"""Finding files and reading them into rows, without Ray: the steps are plain functions."""
+
+import os
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.domain.documents import Document, Dropped, Passage, Quarantined
+from cluster.domain.recipes import IngestRecipe
+from cluster.errors import InvalidInput, NotFound
+from cluster.settings import ROOT
+from data_jobs.documents import REFUSALS, chunk_row, find_files, read_file
+
+
+def recipe(root: Path, **changes: Any) -> IngestRecipe:
+    return IngestRecipe(paths=(str(root),), corpus="kb", **changes)
+
+
+def test_files_are_named_by_their_path_below_the_directory(files: Any) -> None:
+    files.raw("b.txt", "b")
+    files.raw("sub/a.md", "a")
+    files.raw(".hidden/x.txt", "x")
+    files.raw("sub/.secret.txt", "x")
+    assert [one.source for one in find_files([str(files.root)])] == ["b.txt", "sub/a.md"]
+
+
+def test_a_file_given_twice_is_one(files: Any) -> None:
+    path = files.raw("b.txt", "b")
+    assert [(one.source, one.bytes) for one in find_files([str(path), str(files.root), str(path)])] == [("b.txt", 1)]
+
+
+def test_files_of_the_same_name_are_told_apart(files: Any) -> None:
+    files.raw("one/a.txt", "1")
+    files.raw("two/a.txt", "2")
+    sources = [one.source for one in find_files([str(files.root / "one"), str(files.root / "two")])]
+    assert len(set(sources)) == 2
+    assert all(source.endswith("a.txt") for source in sources)
+
+
+def test_paths_of_shipped_recipes_start_at_the_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert [Path(one.path) for one in find_files(["pyproject.toml"])] == [ROOT / "pyproject.toml"]
+
+
+def test_a_missing_path_and_an_empty_directory_are_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match="no file or directory '/no/such/place'"):
+        find_files(["/no/such/place"])
+    with pytest.raises(InvalidInput, match="There are no files under"):
+        find_files([str(tmp_path)])
+
+
+def test_each_record_is_a_document_and_each_bad_one_a_reason(files: Any) -> None:
+    path = files.raw("a.jsonl", '{"text": "The first record is long enough."}\n{broken\n{"text": "short"}\n')
+    rows = list(read_file(find_files([str(path)])[0]._asdict(), recipe(path)))
+    assert [(row["source"], row["refusal"]) for row in rows] == [
+        ("a.jsonl#line 1", ""),
+        ("a.jsonl#line 2", "quarantined"),
+        ("a.jsonl#line 3", "dropped"),
+    ]
+    refused = [REFUSALS[row["refusal"]].model_validate_json(row["body"]) for row in rows[1:]]
+    assert isinstance(refused[0], Quarantined)
+    assert refused[0].reason == "corrupt"
+    assert refused[1] == Dropped(source="a.jsonl#line 3", reason="too_short")
+
+
+def test_an_identity_changes_with_what_the_index_would_show(files: Any) -> None:
+    path = files.raw("a.md", "# Title\n\nA text that is long enough to keep.")
+    (before,) = read_file(find_files([str(path)])[0]._asdict(), recipe(path))
+    files.raw("a.md", "# Title\r\n\r\nA text that is long enough to keep.  ")
+    (same,) = read_file(find_files([str(path)])[0]._asdict(), recipe(path))
+    files.raw("a.md", "# Other\n\nA text that is long enough to keep.")
+    (other,) = read_file(find_files([str(path)])[0]._asdict(), recipe(path))
+    assert before["identity"] == same["identity"] != other["identity"]
+
+
+def test_a_document_without_title_takes_its_files_name(files: Any) -> None:
+    path = files.raw("house_rules-2024.txt", "A text that is long enough to keep.")
+    (row,) = read_file(find_files([str(path)])[0]._asdict(), recipe(path))
+    assert Document.model_validate_json(row["document"]).title == "house rules 2024"
+
+
+def test_refused_and_duplicate_documents_give_no_passages(files: Any) -> None:
+    path = files.raw("a.txt", "A text that is long enough to keep.")
+    (row,) = read_file(find_files([str(path)])[0]._asdict(), recipe(path))
+    assert [Passage.model_validate_json(one["passage"]).text for one in chunk_row(row, frozenset(), recipe(path))] == [
+        "A text that is long enough to keep."
+    ]
+    assert list(chunk_row(row, frozenset({"a.txt"}), recipe(path))) == []
+    assert list(chunk_row({**row, "refusal": "dropped"}, frozenset(), recipe(path))) == []
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_whatever_the_bytes_every_file_ends_as_something(files: Any, seed: int) -> None:
+    """Random and half-valid bytes under every ending: no exception, and each row is a document or has a reason."""
+    pick = random.Random(seed)
+    heads = [b"", b"%PDF-1.7\n", b"PK\x03\x04", b"<html><body><p>", b'{"text": ', b"a,b\n", "é".encode("cp1252"), b"\xff\xfe"]
+    for number in range(30):
+        ending = pick.choice([".txt", ".md", ".html", ".pdf", ".docx", ".csv", ".jsonl", ".bin"])
+        files.raw(f"{number}{ending}", pick.choice(heads) + pick.randbytes(pick.choice([0, 5, 400])))
+    found = find_files([str(files.root)])
+    rows = [row for one in found for row in read_file(one._asdict(), recipe(files.root))]
+    assert {row["source"].split("#")[0] for row in rows} == {one.source for one in found}
+    for row in rows:
+        assert bool(row["document"]) != bool(row["refusal"])
+        if row["refusal"]:
+            assert REFUSALS[row["refusal"]].model_validate_json(row["body"]).reason
+
+
+def test_an_unreadable_file_is_set_aside(files: Any) -> None:
+    path = files.raw("a.txt", "A text that is long enough to keep.")
+    (found,) = find_files([str(path)])
+    os.unlink(path)
+    (row,) = read_file(found._asdict(), recipe(path))
+    assert '"reason":"unreadable"' in row["body"]

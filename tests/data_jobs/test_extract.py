@@ -1,0 +1,173 @@
+"""Each format's extractor on good, odd and broken bytes."""
+
+import json
+from typing import Any
+
+import pytest
+
+from data_jobs.extract import FORMATS, csv, docx, html, jsonl, md, pdf, txt
+from data_jobs.extract.encoding import decode
+from data_jobs.extract.part import BY_REASON, Encrypted, NotText, Part, Unreadable
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        "Grüße – 10 €".encode(),
+        b"\xef\xbb\xbf" + "Grüße – 10 €".encode(),
+        b"\xff\xfe" + "Grüße – 10 €".encode("utf-16-le"),
+        b"\xfe\xff" + "Grüße – 10 €".encode("utf-16-be"),
+        b"\xff\xfe\x00\x00" + "Grüße – 10 €".encode("utf-32-le"),
+        "Grüße – 10 €".encode("cp1252"),
+    ],
+)
+def test_text_is_decoded_whatever_its_encoding(data: bytes) -> None:
+    assert decode(data) == "Grüße – 10 €"
+
+
+def test_long_text_in_another_code_page_is_guessed() -> None:
+    text = "Съешь же ещё этих мягких французских булок, да выпей чаю. " * 20
+    assert decode(text.encode("cp1251")) == text
+
+
+@pytest.mark.parametrize(("data", "what"), [(b"%PDF-1.7 \x00", "PDF"), (b"PK\x03\x04rest", "ZIP"), (b"some\x00bytes", "NUL")])
+def test_what_is_no_text_is_refused_by_name(data: bytes, what: str) -> None:
+    with pytest.raises(NotText, match=what):
+        txt.extract(data)
+
+
+def test_plain_text_is_one_document() -> None:
+    assert txt.extract(b"two\nlines") == [Part(text="two\nlines")]
+
+
+def test_markdown_keeps_its_text_and_finds_its_title() -> None:
+    assert md.extract(b"# Lifts #\n\nUse `#1`.") == [Part(text="# Lifts #\n\nUse `#1`.", title="Lifts")]
+    assert md.extract(b"---\ntitle: \"House rules\"\ntags: [a]\n---\n# Other\n") == [Part(text="# Other\n", title="House rules")]
+    assert md.extract(b"no heading")[0].title == ""
+
+
+PAGE = """<html><head><title>Bins &amp; more</title><script>var hidden = 1;</script></head><body>
+<nav><a href="/">Home</a><a href="/x">Imprint link</a></nav>
+<main><article><h1>Bins</h1><p>{paragraph}</p><h2>Glass</h2><p>Glass goes into the green bin behind the house, never on Sundays.</p>
+<pre><code>for bin in bins:
+    empty(bin)</code></pre>
+<table><tr><th>Bin</th><th>Day</th></tr><tr><td>Paper</td><td>Tuesday</td></tr></table></article></main>
+<footer>Copyright notice</footer></body></html>"""
+
+
+def test_html_keeps_text_headings_code_and_tables_and_drops_the_frame() -> None:
+    (part,) = html.extract(PAGE.format(paragraph="The bins are emptied every week by the council. " * 6).encode())
+    assert part.title == "Bins & more"
+    for kept in ("## Glass", "green bin behind the house", "    empty(bin)", "Paper", "Tuesday"):
+        assert kept in part.text
+    for dropped in ("Imprint link", "hidden", "<p>"):
+        assert dropped not in part.text
+
+
+def test_a_tiny_html_page_still_gives_its_text() -> None:
+    (part,) = html.extract(b"<p>Ring twice.</p>")
+    assert part.text.strip() == "Ring twice."
+
+
+def test_pdf_pages_and_broken_lines_come_together(files: Any) -> None:
+    lines = ["Heating", "The heating of Oak House is serviced every October by the warden,", "who tells all tenants a week before.", "Call 4471."]
+    (part,) = pdf.extract(files.pdf("a.pdf", [lines, ["Second page."]], title="Handbook").read_bytes())
+    assert part.title == "Handbook"
+    assert part.meta == {"pages": 2}
+    assert part.text == (
+        "Heating\nThe heating of Oak House is serviced every October by the warden, who tells all tenants a week before.\nCall 4471."
+        "\n\nSecond page."
+    )
+    assert "\r" not in part.text
+
+
+def test_pdf_hyphens_of_the_layout_go() -> None:
+    assert pdf.flow("insur\ufffe\nance") == "insurance"
+
+
+def test_an_encrypted_pdf_says_so(files: Any) -> None:
+    with pytest.raises(Encrypted, match="without a password"):
+        pdf.extract(files.pdf("a.pdf", [["secret"]], password="open sesame").read_bytes())
+
+
+def test_a_broken_pdf_says_so(files: Any) -> None:
+    whole = files.pdf("a.pdf", [["text"]]).read_bytes()
+    for broken in (whole[:90], b"", b"hello", b"%PDF-1.4\n%%EOF"):
+        with pytest.raises(Unreadable, match="cannot be opened"):
+            pdf.extract(broken)
+
+
+def test_docx_keeps_headings_lists_and_tables_in_order(files: Any) -> None:
+    def build(document: Any) -> None:
+        document.add_heading("Keys", level=1)
+        document.add_paragraph("A lost key costs 40.")
+        table = document.add_table(rows=2, cols=2)
+        for row, values in zip(table.rows, (("Key", "Price"), ("Cellar & bike", "25")), strict=True):
+            for cell, value in zip(row.cells, values, strict=True):
+                cell.text = value
+        document.add_heading("Locks", level=2)
+        document.add_paragraph("Ask first.", style="List Bullet")
+        document.core_properties.title = "Keys & locks"
+
+    (part,) = docx.extract(files.docx("a.docx", build).read_bytes())
+    assert part.title == "Keys & locks"
+    assert part.text == "# Keys\n\nA lost key costs 40.\n\n| Key | Price |\n| Cellar & bike | 25 |\n\n## Locks\n\n- Ask first."
+
+
+def test_merged_cells_are_said_once(files: Any) -> None:
+    def build(document: Any) -> None:
+        table = document.add_table(rows=1, cols=3)
+        table.cell(0, 0).merge(table.cell(0, 1)).text = "wide"
+        table.cell(0, 2).text = "narrow"
+
+    assert docx.extract(files.docx("a.docx", build).read_bytes())[0].text == "| wide | narrow |"
+
+
+def test_a_broken_docx_says_so(files: Any) -> None:
+    whole = files.docx("a.docx", lambda document: document.add_paragraph("text")).read_bytes()
+    for broken in (b"not a zip", whole[: len(whole) // 2], b"PK\x05\x06" + b"\0" * 18):
+        with pytest.raises(Unreadable, match="no readable Word document"):
+            docx.extract(broken)
+    with pytest.raises(Encrypted):
+        docx.extract(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 600)
+
+
+@pytest.mark.parametrize("mark", [",", ";", "\t", "|"])
+def test_csv_rows_are_documents_whatever_separates_them(mark: str) -> None:
+    data = "\n".join(mark.join(row) for row in (["house", "rent"], ["Oak House", "900"], ["", ""], ["Elm House", "950"]))
+    assert [(part.name, part.text) for part in csv.extract(data.encode())] == [
+        ("row 2", "house: Oak House\nrent: 900"),
+        ("row 4", "house: Elm House\nrent: 950"),
+    ]
+
+
+def test_csv_with_a_text_column_keeps_the_rest_as_meta() -> None:
+    (part,) = csv.extract(b'Title,Text,year\nRent,"It is 900, ""warm"".",2024\n')
+    assert (part.title, part.text, part.meta) == ("Rent", 'It is 900, "warm".', {"year": "2024"})
+
+
+def test_csv_rows_of_other_widths_lose_nothing() -> None:
+    parts = csv.extract(b"a,b\n1\n1,2,3\n")
+    assert [part.text for part in parts] == ["a: 1", "a: 1\nb: 2\ncolumn 3: 3"]
+
+
+def test_an_unfinished_csv_quote_says_so() -> None:
+    with pytest.raises(Unreadable, match="cannot be read"):
+        csv.extract(b'a,b\n"never closed,2\n')
+
+
+def test_jsonl_lines_are_documents_and_bad_lines_are_named() -> None:
+    lines = ['{"title": "T", "text": "body", "n": 1}', "", "{broken", "[1]", json.dumps({"q": "why?", "n": 2, "no": None})]
+    parts = jsonl.extract("\n".join(lines).encode())
+    assert parts[0] == Part(text="body", title="T", name="line 1", meta={"n": 1})
+    assert [(part.name, bool(part.problem)) for part in parts[1:]] == [("line 3", True), ("line 4", True), ("line 5", False)]
+    assert parts[-1].text == "q: why?\nn: 2"
+
+
+def test_jsonl_line_separators_inside_strings_stay() -> None:
+    assert jsonl.extract(json.dumps({"text": "a\u2028b"}, ensure_ascii=False).encode())[0].text == "a\u2028b"
+
+
+def test_every_reason_is_a_different_word() -> None:
+    assert len(BY_REASON) == 8
+    assert all(ending == ending.lower() and ending.startswith(".") for ending in FORMATS)

@@ -1,0 +1,92 @@
+"""Dataset rows into token ids: the only way from a row to a training step.
+
+Text comes from ``cluster.domain.prompts``, as in serving; the loss is on the answer and its end-of-turn token alone. A row that does
+not fit is dropped whole and counted by reason: a truncated answer would teach the model to stop in the middle.
+"""
+
+import random
+from collections import Counter
+from typing import Any, NamedTuple, Sequence
+
+from cluster.domain.datasets import DpoRow, Row, SftRow
+from cluster.domain.prompts import render, training_ids
+from cluster.errors import InvalidInput
+
+IGNORED = -100
+POOL_STEPS = 16  # steps whose rows are sorted by length together: little padding, and still shuffled
+
+
+class Examples(NamedTuple):
+    """Tokenised rows, each with its ``length`` in tokens, and how many rows were dropped for which reason."""
+
+    rows: list[dict[str, Any]]
+    dropped: dict[str, int]
+
+    @property
+    def lengths(self) -> list[int]:
+        return [row["length"] for row in self.rows]
+
+
+def sft_example(tokenizer: Any, agent_prompt: str, row: SftRow) -> dict[str, Any]:
+    """``input_ids`` and ``labels`` of one row; labels are -100 on the prompt."""
+    messages = render(agent_prompt, row.question, row.history, row.passages)
+    prompt, answer = training_ids(tokenizer, messages, row.answer)
+    return {"input_ids": prompt + answer, "labels": [IGNORED] * len(prompt) + answer, "length": len(prompt) + len(answer)}
+
+
+def dpo_example(tokenizer: Any, agent_prompt: str, row: DpoRow) -> dict[str, Any]:
+    """``prompt_ids``, ``chosen_ids`` and ``rejected_ids`` of one pair; its length is that of the longer answer."""
+    messages = render(agent_prompt, row.question, row.history, row.passages)
+    prompt, chosen = training_ids(tokenizer, messages, row.chosen)
+    _, rejected = training_ids(tokenizer, messages, row.rejected)
+    longest = len(prompt) + max(len(chosen), len(rejected))
+    return {"prompt_ids": prompt, "chosen_ids": chosen, "rejected_ids": rejected, "length": longest}
+
+
+def tokenise(rows: Sequence[Row], tokenizer: Any, agent_prompt: str, max_length: int) -> Examples:
+    """All rows as examples. Raises InvalidInput when none is left, and when the chat template cannot be used."""
+    kept: list[dict[str, Any]] = []
+    dropped: Counter[str] = Counter()
+    for row in rows:
+        try:
+            if isinstance(row, SftRow):
+                example = sft_example(tokenizer, agent_prompt, row)
+            elif isinstance(row, DpoRow):
+                if row.chosen == row.rejected:
+                    dropped["chosen and rejected are the same"] += 1
+                    continue
+                example = dpo_example(tokenizer, agent_prompt, row)
+            else:
+                raise InvalidInput(f"A row of kind '{row.kind}' cannot train an agent; give sft or dpo rows.")
+        except ValueError as error:
+            raise InvalidInput(f"The base model cannot be trained: {error}.") from None
+        if example["length"] > max_length:
+            dropped[f"longer than {max_length} tokens"] += 1
+        else:
+            kept.append(example)
+    if not kept:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in dropped.items()) or "there were none"
+        raise InvalidInput(f"No row is left to train on ({reasons}); give more rows or raise max_length.")
+    return Examples(kept, dict(dropped))
+
+
+def step_order(lengths: Sequence[int], per_step: int, steps: int, seed: int) -> list[int]:
+    """Which row each place of each step takes: ``steps * per_step`` indices, the same for the same arguments.
+
+    Rows are shuffled epoch by epoch; inside a pool of ``POOL_STEPS`` steps they are sorted by length, cut into steps, and the steps
+    shuffled. That a run can be resumed exactly rests on this order depending on nothing else.
+    """
+    shuffle = random.Random(seed)
+    endless: list[int] = []
+    while len(endless) < steps * per_step:
+        epoch = list(range(len(lengths)))
+        shuffle.shuffle(epoch)
+        endless += epoch
+    order: list[int] = []
+    for start in range(0, steps * per_step, POOL_STEPS * per_step):
+        pool = endless[start : min(start + POOL_STEPS * per_step, steps * per_step)]
+        pool.sort(key=lengths.__getitem__)
+        batches = [pool[at : at + per_step] for at in range(0, len(pool), per_step)]
+        shuffle.shuffle(batches)
+        order += [index for batch in batches for index in batch]
+    return order

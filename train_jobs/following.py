@@ -1,0 +1,100 @@
+"""From a worker's report to the run's progress bar and curve.
+
+Ray Train's controller is a process of its own, on the driver's machine: it appends each report to a file, and a thread of the driver
+reads on. The controller so needs neither the catalog nor MLflow.
+"""
+
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+from ray.train import Checkpoint, UserCallback
+
+from cluster.job_run import JobRun
+
+_SECONDS = 0.5
+_START_UP, _TRAINED = 0.1, 0.95  # of the progress bar
+_NOT_FIGURES = ("step", "saved", "done", "dropped", "rows", "failed")
+
+
+class Recorder(UserCallback):
+    """Appends rank 0's reports to a file, one JSON object a line. Runs in the controller."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Checkpoint | None) -> None:
+        with open(self._path, "a", encoding="utf-8") as stream:
+            stream.write(json.dumps(metrics[0]) + "\n")
+
+    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
+        with open(self._path, "a", encoding="utf-8") as stream:
+            stream.write(json.dumps({"lost": sorted(worker_exceptions)}) + "\n")
+
+
+class Follower:
+    """Reads the reports while ``with`` lasts; afterwards ``curve``, ``last`` and ``failed`` hold what they said."""
+
+    def __init__(self, job: JobRun, path: Path, steps: int) -> None:
+        self._job, self._path, self._steps = job, path, steps
+        self._read = 0
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="follow-training", daemon=True)
+        self._points: dict[int, dict[str, float]] = {}
+        self.last: dict[str, Any] = {}
+        self.failed: str | None = None
+        self.losses = 0
+
+    @property
+    def curve(self) -> list[tuple[int, dict[str, float]]]:
+        """``(step, figures)`` in order; a step that was trained again counts once."""
+        return sorted(self._points.items())
+
+    def __enter__(self) -> "Follower":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+        self._catch_up()
+
+    def _follow(self) -> None:
+        while not self._over.wait(_SECONDS):
+            self._catch_up()
+
+    def _catch_up(self) -> None:
+        if not self._path.exists():
+            return
+        with self._path.open(encoding="utf-8") as stream:
+            stream.seek(self._read)
+            new = stream.read()
+        whole = new[: new.rfind("\n") + 1]
+        self._read += len(whole.encode())
+        for line in whole.splitlines():
+            self._take(json.loads(line))
+        if whole:
+            self._show()
+
+    def _take(self, report: dict[str, Any]) -> None:
+        if "lost" in report:
+            self.losses += 1
+            return
+        if "failed" in report:
+            self.failed = str(report["failed"])
+            return
+        self.last = report
+        figures = {name: float(value) for name, value in report.items() if name not in _NOT_FIGURES}
+        if figures and not report.get("done"):
+            self._points[int(report["step"])] = figures
+
+    def _show(self) -> None:
+        if not self.last:
+            return
+        step = int(self.last["step"])
+        share = _START_UP + (_TRAINED - _START_UP) * step / self._steps
+        figures = {name: float(value) for name, value in self.last.items() if name not in _NOT_FIGURES}
+        loss = f", loss {figures['loss']:.3f}" if "loss" in figures else ""
+        again = f" (went on {self.losses}x after losing a worker)" if self.losses else ""
+        self._job.progress(share, f"step {step} of {self._steps}{loss}{again}", **figures)

@@ -1,0 +1,264 @@
+"""The driver's side of SFT and DPO: check everything, train on Ray, register the release.
+
+Imports little: torch comes with Ray Train's ``TorchTrainer``, everything heavier only in the workers. Checkpoints lie in the artifact
+store under the run's id, so a run that is started again (another attempt, a restarted job) goes on from its last one; they are
+removed when the release is registered.
+"""
+
+import logging
+import os
+import shutil
+import tempfile
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cluster import base_model
+from cluster.artifacts import read_rows_file
+from cluster.catalog import agents, datasets, releases
+from cluster.domain.agents import Agent
+from cluster.domain.base import NAME
+from cluster.domain.datasets import Dataset, DatasetKind, rows_digest
+from cluster.domain.recipes import DpoRecipe, TrainRecipe
+from cluster.domain.releases import CHAMPION, Release
+from cluster.domain.runs import MAX_ATTEMPTS
+from cluster.errors import InvalidInput, JobFailed, NotFound, RecipeError
+from cluster.job_run import JobRun
+from cluster.settings import ModelRole, cpu_cores
+from train_jobs import lora
+
+
+@dataclass(frozen=True)
+class WorkerTask:
+    """Everything a worker needs; pickled to each of them."""
+
+    recipe: TrainRecipe
+    base: str
+    base_path: str
+    prompt: str
+    uris: tuple[str, ...]
+    artifacts_url: str
+    cache: Path
+    threads: int
+    parent_uri: str | None = None
+    parent_digest: str | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A recipe whose names were looked up and found usable."""
+
+    recipe: TrainRecipe
+    card: Agent
+    base: ModelRole
+    base_digest: str
+    inputs: tuple[Dataset, ...]
+    parent: Release | None
+
+
+def on_worker(config: dict[str, WorkerTask]) -> None:
+    """Ray Train's entry point on a worker."""
+    from train_jobs import worker
+
+    worker.run(config["task"])
+
+
+def train(job: JobRun, recipe: TrainRecipe) -> dict[str, Any]:
+    """The body of both jobs; returns the run's result."""
+    plan = check(job, recipe)
+    job.progress(0.01, "starting workers")
+    params = recipe.model_dump(mode="json")
+    with ThreadPoolExecutor(1) as background:  # MLflow's seconds pass while the workers start
+        opened = background.submit(
+            job.registry.start_run, recipe.agent, job.run.id, params, plan.inputs, plan.parent.ref if plan.parent else None
+        )
+        try:
+            return _train(job, plan, opened)
+        except BaseException:
+            if opened.exception() is None:
+                job.registry.finish_run(opened.result(), failed=True)
+            raise
+
+
+def _train(job: JobRun, plan: Plan, opened: "Future[str]") -> dict[str, Any]:
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="treadle-adapter-") as scratch:
+        adapter = Path(scratch) / "adapter"
+        figures, curve = fit(job, plan, adapter, Path(scratch) / "progress.jsonl")
+        mlflow_id = opened.result()
+        job.registry.log_curves(mlflow_id, curve)
+        metrics = {name: float(figures[name]) for name in ("train_loss", "tokens_per_s", "reward_margin", "reward_accuracy") if name in figures}
+        job.progress(0.97, "registering the release")
+        release = job.registry.register(
+            plan.card,
+            adapter,
+            base_model=plan.base.name,
+            base_digest=plan.base_digest,
+            inputs=[one.digest for one in plan.inputs],
+            indexes=dict(plan.parent.indexes) if plan.parent else None,
+            recipe=plan.recipe.model_dump(mode="json"),
+            parent=plan.parent.ref if plan.parent else None,
+            run_id=job.run.id,
+            mlflow_run_id=mlflow_id,
+            metrics=metrics,
+            bump=plan.recipe.bump or ("minor" if isinstance(plan.recipe, DpoRecipe) else None),
+        )
+        job.registry.finish_run(mlflow_id)
+    forget_checkpoints(job)
+    return {
+        "release": release.ref,
+        "steps": int(figures["step"]),
+        "rows": int(figures["rows"]),
+        "dropped": figures["dropped"],
+        "metrics": metrics,
+        "seconds": round(time.monotonic() - started, 1),
+    }
+
+
+# Checks
+
+
+def check(job: JobRun, recipe: TrainRecipe) -> Plan:
+    """Look up and check everything the recipe names. Raises one sentence before any worker is asked for."""
+    settings = job.settings
+    base = ModelRole(path=recipe.base, name=Path(recipe.base).name) if recipe.base else settings.models.base
+    if base.endpoint:
+        raise RecipeError(f"Base '{base.name}' is an endpoint ({base.endpoint}); adapters grow only on weights: set a path or a hub id.")
+    if recipe.base and not Path(base.location).is_dir() and not NAME.fullmatch(recipe.base.split("/")[0].lower()):
+        raise RecipeError(f"Base '{recipe.base}' is neither a directory nor a model id; set 'base' to one of them.")
+    lora.check(recipe.lora, base.location, base.name, settings.engine.max_lora_rank)
+    digest = base_model.base_digest(base)
+    with job.catalog.reading() as work:
+        card = agents.get(work, recipe.agent)
+        parent = _parent(work, recipe)
+    if parent is not None and parent.base_digest != digest:
+        raise RecipeError(
+            f"Release {parent.ref} is an adapter of base '{parent.base_model}' ({parent.base_digest[:12]}), not of '{base.name}' "
+            f"({digest[:12]}); train on its base, or without a parent."
+        )
+    kind: DatasetKind = "dpo" if isinstance(recipe, DpoRecipe) else "sft"
+    return Plan(recipe, card, base, digest, inputs(job, recipe.agent, kind, recipe.datasets, recipe.rows), parent)
+
+
+def _parent(work: Any, recipe: TrainRecipe) -> Release | None:
+    if recipe.parent is None:
+        return None
+    if recipe.parent != CHAMPION:
+        return releases.get(work, recipe.parent)
+    version = releases.alias(work, recipe.agent, CHAMPION)
+    return releases.get(work, f"{recipe.agent}@{version}") if version else None
+
+
+def inputs(job: JobRun, name: str, kind: DatasetKind, refs: tuple[str, ...], file: str | None) -> tuple[Dataset, ...]:
+    """The datasets that a recipe names, or the one made of its ``rows`` file. Raises InvalidInput when one is empty or of another kind."""
+    if file is not None:
+        return (_dataset_of_file(job, name, kind, Path(file)),)
+    with job.catalog.reading() as work:
+        found = tuple(datasets.get(work, ref) for ref in refs)
+    for one in found:
+        if one.kind != kind:
+            raise InvalidInput(f"Dataset '{one.ref}' holds {one.kind} rows; this job needs {kind} rows.")
+    return found
+
+
+def _dataset_of_file(job: JobRun, name: str, kind: DatasetKind, file: Path) -> Dataset:
+    if not file.is_file():
+        raise NotFound(f"There is no file '{file}' (rows); give the path of a JSONL file of {kind} rows.")
+    rows = read_rows_file(file)
+    if not rows:
+        raise InvalidInput(f"{file} has no rows; a dataset needs at least one.")
+    for number, row in enumerate(rows, 1):
+        if row.kind != kind:
+            raise InvalidInput(f"{file}, row {number} is a {row.kind} row; this job needs {kind} rows.")
+    bundle = job.artifacts.write_rows(rows)
+    dataset = Dataset(digest=rows_digest(rows), name=f"{name}-{kind}-rows", kind=kind, agent=name, rows=len(rows), uri=bundle.uri)
+    with job.catalog.transaction() as work:
+        datasets.add(work, dataset)
+    return dataset
+
+
+# Ray
+
+
+def connect(job: JobRun) -> None:
+    """Join the running cluster, unless this process has already."""
+    import ray
+
+    if not ray.is_initialized():
+        from cluster.ray_lifecycle import connection
+
+        ray.init(address=connection(job.settings).address, log_to_driver=True, logging_level=logging.WARNING)
+
+
+def checkpoints(job: JobRun) -> str:
+    """Where Ray Train keeps its runs: the run's id is the folder below."""
+    return f"{job.artifacts.root}/training"
+
+
+def forget_checkpoints(job: JobRun) -> None:
+    """Remove the run's checkpoints: its release holds what they were for."""
+    root = checkpoints(job)
+    if "://" not in root:
+        shutil.rmtree(Path(root) / job.run.id, ignore_errors=True)
+        return
+    import fsspec
+
+    filesystem, place = fsspec.core.url_to_fs(f"{root}/{job.run.id}")
+    if filesystem.exists(place):
+        filesystem.rm(place, recursive=True)
+
+
+def fit(job: JobRun, plan: Plan, adapter: Path, progress: Path) -> tuple[dict[str, Any], list[tuple[int, dict[str, float]]]]:
+    """Train; leaves the adapter's files in ``adapter``. Returns the last figures and the curve as ``(step, figures)`` points."""
+    # Figures are fetched when Ray polls; its two seconds would hold back workers that report more often.
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.25")
+    if job.settings.ray.address is None:
+        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # one machine is not preempted under itself
+    connect(job)
+    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    from train_jobs.following import Follower, Recorder
+
+    recipe = plan.recipe
+    threads = recipe.threads or max(1, cpu_cores() // recipe.workers)
+    task = WorkerTask(
+        recipe=recipe,
+        base=plan.base.location,
+        base_path=plan.base.path,
+        prompt=plan.card.prompt,
+        uris=tuple(one.uri for one in plan.inputs),
+        artifacts_url=job.settings.artifacts_url,
+        cache=job.settings.home / "cache",
+        threads=threads,
+        parent_uri=plan.parent.adapter_uri if plan.parent else None,
+        parent_digest=plan.parent.adapter_digest if plan.parent else None,
+    )
+    resources = {"CPU": float(threads), **({"GPU": recipe.gpus_per_worker} if recipe.gpus_per_worker else {})}
+    trainer = TorchTrainer(
+        on_worker,
+        train_loop_config={"task": task},
+        torch_config=TorchConfig(backend="nccl" if recipe.gpus_per_worker else "gloo"),
+        scaling_config=ScalingConfig(num_workers=recipe.workers, use_gpu=bool(recipe.gpus_per_worker), resources_per_worker=resources),
+        run_config=RunConfig(
+            name=job.run.id,
+            storage_path=checkpoints(job),
+            failure_config=FailureConfig(max_failures=MAX_ATTEMPTS - 1),
+            checkpoint_config=CheckpointConfig(num_to_keep=2),
+            callbacks=[Recorder(str(progress))],
+            worker_runtime_env={"env_vars": {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}},
+        ),
+    )
+    with Follower(job, progress, recipe.max_steps) as follower:
+        result = trainer.fit()
+    if follower.failed:
+        raise JobFailed(follower.failed)
+    if not follower.last.get("done") or result.checkpoint is None:
+        raise JobFailed(f"The workers of run {job.run.id} ended without an adapter; see treadle runs logs {job.run.id}.")
+    with result.checkpoint.as_directory() as folder:
+        adapter.mkdir()
+        for name in ("adapter_model.safetensors", "adapter_config.json"):
+            shutil.copyfile(Path(folder) / name, adapter / name)
+    return follower.last, follower.curve
