@@ -149,7 +149,7 @@ def read_yaml(path: Path, error: type[SettingsError] | type[RecipeError] = Setti
     except UnicodeDecodeError:
         raise error(f"{path} is not UTF-8 text; save it as UTF-8.") from None
     try:
-        value = yaml.safe_load(text)
+        value = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # the C loader is ten times faster
     except yaml.YAMLError as broken:
         mark = getattr(broken, "problem_mark", None)
         place = f", line {mark.line + 1}" if mark else ""

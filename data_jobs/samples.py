@@ -183,8 +183,8 @@ class Samples:
         return rows
 
     def _beside(self, one: Request, rng: random.Random) -> list[str]:
-        """Two passages that retrieval would bring to a request, and that say nothing about it."""
-        attributes = rng.sample(samples_property.ATTRIBUTES, 2)
+        """One or two passages that retrieval would bring to a request, and that say nothing about it."""
+        attributes = rng.sample(samples_property.ATTRIBUTES, rng.choice((1, 2)))
         return [samples_property.fact(one.place[1], attribute, rng).statement for attribute in attributes]
 
     def _looked_up(self, attribute: samples_property.Attribute, rng: random.Random) -> Row:

@@ -12,14 +12,15 @@ from typing import Final, Literal, NamedTuple
 Split = Literal["train", "unseen"]
 
 UNSEEN_SHARE: Final = 6  # one value in six is kept for the questions
-WORDS: Final = """
+_WORDS: Final = """
 lamp bridge kettle drum wagon mirror pump boiler engine rocket antenna anchor sail barrel basket bottle bowl brush bucket button
 cabinet candle carpet chair clock coat coin crate cup curtain desk flag flute fork fountain garden gate glove hammer harp helmet
 jar key kite map mask needle oven paddle piano pillow pipe plate pot quilt radio ring rope saddle scarf shovel statue stove sword
 table tent ticket tower toy tray truck tunnel valve vase violin wheel whistle window boat cart train ferry gallery theatre market
 bakery orchard harbour island lake river mountain valley forest planet comet volcano castle temple palace clinic factory mill mine
 otter heron badger falcon penguin beaver parrot camel rabbit donkey owl salmon beetle soup pie noodle salad pudding honey mushroom
-""".split()
+"""
+WORDS: Final = tuple(_WORDS.split())
 ENDINGS: Final = ("txt", "csv", "log", "md", "json", "yaml", "ini", "conf", "html", "png", "jpg", "pdf", "xml", "sql", "bak")
 EXEMPT: Final = frozenset({"ext", "mode", "small", "sep", "power"})
 _SLOT: Final = re.compile(r"<([a-z]+)(\d?)>")

@@ -53,9 +53,14 @@ def zero_config(recipe: TrainRecipe) -> dict[str, Any] | None:
     }
 
 
-def without_compiled_ops() -> None:
-    """Keep DeepSpeed on plain gloo: its shared-memory reduction compiles for half a minute and gains nothing at an adapter's size."""
-    from deepspeed import ops
-    from deepspeed.ops.op_builder.cpu import ShareMemCommBuilder  # type: ignore[import-untyped]
+def join(on_cpu: bool) -> None:
+    """Give DeepSpeed the process group that Ray Train has opened. ZeRO-3 asks for the world's size while the model is being loaded.
 
-    ops.__compatible_ops__[ShareMemCommBuilder.NAME] = False
+    On a CPU its shared-memory reduction is left out: it compiles for half a minute and gains nothing at an adapter's size.
+    """
+    import deepspeed
+    from deepspeed import ops
+
+    if on_cpu:
+        ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    deepspeed.init_distributed(dist_backend="gloo" if on_cpu else "nccl", auto_mpi_discovery=False, verbose=False)

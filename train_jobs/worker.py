@@ -210,8 +210,8 @@ def _trainer(
 def _arguments(recipe: TrainRecipe, scratch: str) -> SFTConfig | DPOConfig:
     config = deepspeed.zero_config(recipe)
     on_cpu = recipe.gpus_per_worker == 0
-    if config is not None and on_cpu:
-        deepspeed.without_compiled_ops()
+    if config is not None:
+        deepspeed.join(on_cpu)
     shared: dict[str, Any] = {
         "output_dir": scratch,
         "max_steps": recipe.max_steps,

@@ -25,7 +25,9 @@ def _keys_at(kind: Any, path: tuple[Any, ...]) -> list[str]:
 
 def explain(error: ValidationError, kind: Any, where: str) -> str:
     """One sentence for the first thing that a ValidationError found: the place, the key, the value, the way out."""
-    first = error.errors(include_url=False)[0]
+    found = error.errors(include_url=False)
+    # A misspelt key is reported twice, as unknown and as missing: the first says what to mend.
+    first = next((one for one in found if one["type"] == "extra_forbidden"), found[0])
     path = tuple(first["loc"])
     key = ".".join(str(part) for part in path) or "(top)"
     if first["type"] == "extra_forbidden":

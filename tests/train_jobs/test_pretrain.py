@@ -77,13 +77,15 @@ def test_labels_are_the_next_answer_tokens_and_weigh_less_in_long_answers(tokeni
     assert text == "3 km [1]<|end|>3 km [1]<|end|>"
     assert torch.all(batch.ids[0, 1:][learnt[:-1]] == batch.labels[0][learnt])
     assert batch.weights[0][learnt].pow(-2).round().unique().tolist() == [answers.count(1)]
-    assert batch.ids.shape[1] % 8 == 0 and batch.pool == 7
+    assert batch.ids.shape[1] % 8 == 0
+    assert batch.pool == 7
 
 
 def test_the_stream_is_a_function_of_seed_and_pool(recipe, tokenizer):
     first, again = (next(iter(PracticeStream(recipe, tokenizer, 5))) for _ in range(2))
     other = next(iter(PracticeStream(recipe, tokenizer, 6)))
-    assert torch.equal(first.ids, again.ids) and first.pool == 5
+    assert torch.equal(first.ids, again.ids)
+    assert first.pool == 5
     assert first.ids.shape != other.ids.shape or not torch.equal(first.ids, other.ids)
     assert first.ids.numel() <= recipe.batch_tokens
 
@@ -139,7 +141,8 @@ def test_threads_follow_the_faster_count():
 def test_a_short_run_exports_a_model_that_loads(recipe):
     figures = pretrain.run(recipe, resume=False)
     loaded = AutoModelForCausalLM.from_pretrained(recipe.out)
-    assert loaded.config.model_type == "qwen3" and figures["steps"] > 0
+    assert loaded.config.model_type == "qwen3"
+    assert figures["steps"] > 0
     assert json.loads((recipe.out / "figures.json").read_text()) == figures
     again = pretrain.run(recipe.model_copy(update={"minutes": 0.08}), resume=True)
     assert again["steps"] > figures["steps"]
@@ -148,7 +151,8 @@ def test_a_short_run_exports_a_model_that_loads(recipe):
 def test_the_shipped_starter_keeps_its_contract():
     tokenizer, model = AutoTokenizer.from_pretrained(STARTER), AutoModelForCausalLM.from_pretrained(STARTER)
     assert (STARTER / "model.safetensors").stat().st_size <= 12_000_000
-    assert model.config.max_position_embeddings == 1024 and model.config.tie_word_embeddings
+    assert model.config.max_position_embeddings == 1024
+    assert model.config.tie_word_embeddings
     assert tokenizer.convert_ids_to_tokens(list(range(5))) == SPECIALS
     assert model.config.eos_token_id == tokenizer.eos_token_id == 1
     text = tokenizer.apply_chat_template(TALK[:2], tokenize=False, add_generation_prompt=True)
