@@ -7,6 +7,7 @@ It does not embed (``cluster.embedding`` does) and does not check who may read a
 """
 
 import json
+import logging
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -65,6 +66,7 @@ def build(passages: Sequence[Passage], vectors: NDArray[np.float32], directory: 
     dense.add(np.ascontiguousarray(vectors, dtype=np.float32))
     faiss.write_index(dense, str(directory / "vectors.faiss"))
 
+    logging.getLogger("bm25s").setLevel(logging.WARNING)  # importing it set DEBUG
     lexical = bm25s.BM25(backend="numpy")
     # bm25s cannot index a corpus without a single word; a lone placeholder keeps the two searches in step.
     lexical.index([words(f"{passage.heading} {passage.text}") or ["_"] for passage in passages], show_progress=False)

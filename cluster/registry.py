@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any, Callable, Sequence
 
 from cluster.artifacts import Artifacts
-from cluster.catalog import Catalog, datasets, questions, releases
+from cluster.catalog import Catalog, Work, corpora, datasets, questions, releases
 from cluster.domain.agents import Agent
 from cluster.domain.datasets import Dataset
-from cluster.domain.releases import CHALLENGER, CHAMPION, NextVersion, Release, ReleaseDiff, diff, next_version
+from cluster.domain.releases import CHALLENGER, CHAMPION, Release, ReleaseDiff, diff, next_version
 from cluster.domain.versions import Bump, Version
 from cluster.errors import Conflict
 from cluster.settings import Settings
@@ -119,14 +119,6 @@ class Registry:
 
     # Releases
 
-    def plan(
-        self, card: Agent, adapter_digest: str, base_digest: str, inputs: Sequence[str], parent: Release | None
-    ) -> NextVersion:
-        """The version that these parts would get, or why none."""
-        with self._catalog.reading() as work:
-            taken = [release.version for release in releases.of_agent(work, card.name)]
-        return next_version(parent, taken, base_digest=base_digest, adapter_digest=adapter_digest, datasets=inputs, card=card)
-
     def register(
         self,
         card: Agent,
@@ -145,7 +137,8 @@ class Registry:
     ) -> Release:
         """Make a release of the files in ``adapter`` and record it, in the catalog and in MLflow.
 
-        ``inputs`` are dataset digests, added to the parent's. ``bump`` sets the weight of the version step; without it the rules of
+        ``inputs`` are dataset digests, added to the parent's. ``indexes`` defaults to the newest version of each of the card's corpora.
+        ``bump`` sets the weight of the version step; without it the rules of
         ``cluster.domain.releases.next_version`` do. Raises Conflict when nothing changed since the parent.
         """
         bundle = self._artifacts.publish("adapter", adapter, {"agent": card.name, "base": base_digest})
@@ -153,6 +146,7 @@ class Registry:
             before = releases.get(work, parent) if parent else None
             family = releases.of_agent(work, card.name)
             taken = [release.version for release in family]
+            pinned = indexes if indexes is not None else _newest_indexes(work, card)
             held = tuple(dict.fromkeys([*(before.datasets if before else ()), *inputs]))
             earned = next_version(
                 before or (family[0] if family else None),
@@ -161,7 +155,7 @@ class Registry:
                 adapter_digest=bundle.digest,
                 datasets=held,
                 card=card,
-                indexes=indexes,
+                indexes=pinned,
             )
             if earned.version is None:
                 raise Conflict(f"No release of '{card.name}' was made: {earned.reason}.")
@@ -179,7 +173,7 @@ class Registry:
                 adapter_digest=bundle.digest,
                 base_model=base_model,
                 base_digest=base_digest,
-                indexes=indexes or {},
+                indexes=pinned,
                 datasets=held,
                 recipe=recipe or {},
                 parent=before.ref if before else None,
@@ -280,6 +274,10 @@ class Registry:
         for release in reversed(known):
             self._mirror_release(release)
         return len(known)
+
+
+def _newest_indexes(work: Work, card: Agent) -> dict[str, int]:
+    return {corpus: corpora.newest(work, corpus).version for corpus in card.corpora}
 
 
 def _flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:

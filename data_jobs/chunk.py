@@ -14,7 +14,9 @@ _HEADING = re.compile(r"(#{1,6})[ \t]+(.+?)[ \t]*#*[ \t]*")
 _FENCE = re.compile(r"[ \t]{0,3}(```+|~~~+)")
 # A unit ends at a line's end, or after . ! ? (and closing marks) before white space and something that can open a sentence.
 _UNIT_END = re.compile(r"\n|(?<=[.!?])[\"'\u201d\u2019)\]]*[ \t]+(?=[\"'\u201c\u2018(\[]*[A-Z0-9\u00c0-\u00de])")
-_ABBREVIATION = re.compile(r"(?:\b(?:e\.g|i\.e|mr|mrs|ms|dr|prof|st|vs|cf|approx|no|fig|p|pp|vol|ed|inc|ltd)|\b[A-Z])\.$", re.IGNORECASE)
+_ABBREVIATION = re.compile(
+    r"(?:\b(?:e\.g|i\.e|mr|mrs|ms|dr|prof|st|vs|cf|approx|no|fig|p|pp|vol|ed|inc|ltd)|\b[A-Z])\.$", re.IGNORECASE
+)
 
 Span = tuple[int, int]
 

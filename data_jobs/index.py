@@ -36,7 +36,13 @@ def embed_batch(batch: Batch, embedder: str) -> Batch:
 
 def corpus_digest(documents: Iterable[str], chunk_size: int, overlap: int, embedder: str) -> str:
     """What an index is made of: documents (their identities), chunking and embedder. Equal digests would give equal indexes."""
-    made_of = {"documents": sorted(documents), "chunk_size": chunk_size, "overlap": overlap, "embedder": embedder, "format": FORMAT}
+    made_of = {
+        "documents": sorted(documents),
+        "chunk_size": chunk_size,
+        "overlap": overlap,
+        "embedder": embedder,
+        "format": FORMAT,
+    }
     return digest_of(made_of)
 
 

@@ -82,7 +82,9 @@ def ingest(job: JobRun, recipe: IngestRecipe) -> dict[str, Any]:
         bytes_in=sum(one.bytes for one in files),
         seconds=time.monotonic() - began,
     )
-    job.progress(1.0, f"{recipe.corpus} version {present.version}" if changed else "nothing changed", documents=float(report.kept))
+    job.progress(
+        1.0, f"{recipe.corpus} version {present.version}" if changed else "nothing changed", documents=float(report.kept)
+    )
     return {**report.summary(), "changed": changed}
 
 

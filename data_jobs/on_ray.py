@@ -34,12 +34,15 @@ def connect(settings: Settings) -> None:
 def dataset_of(items: Sequence[Row], total_bytes: int = 0) -> Any:
     """A Ray dataset of ``items`` in so few blocks that a small job starts few workers, and so many that none is large."""
     import logging
+    import warnings
 
     import ray.data
 
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.WARNING)
+    # A bound above the number of blocks is no mistake here: it is the machine's, whatever the input.
+    warnings.filterwarnings("ignore", message="The maximum number of concurrent tasks", category=UserWarning)
     blocks = max(len(items) / _ITEMS_PER_BLOCK, total_bytes / _BYTES_PER_BLOCK)
     return ray.data.from_items(list(items), override_num_blocks=min(len(items), _MOST_BLOCKS, 1 + int(blocks)))
 

@@ -50,7 +50,11 @@ def curate(job: JobRun, recipe: SignalsRecipe) -> dict[str, Any]:
         catalog_signals.mark_curated(work, signal_ids)
     job.progress(1.0, f"{len(signal_ids)} signals curated", signals=float(len(signal_ids)))
     return {
-        "signals": {"in": len(signal_ids), "used": len({one.signal_id for one in made}), "without_use": len(_without(signal_ids, made))},
+        "signals": {
+            "in": len(signal_ids),
+            "used": len({one.signal_id for one in made}),
+            "without_use": len(_without(signal_ids, made)),
+        },
         "datasets": [_shown(dataset) for dataset in built.values()],
         "questions": regression,
     }

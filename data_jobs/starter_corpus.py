@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import Final
 
 from data_jobs.starter_forms import example, letter, slots, to_json
-from data_jobs.starter_lookup import lookup_messages
+from data_jobs.starter_lookup import lookup_messages, with_passages
 from data_jobs.starter_values import Maker, Message, Skill, Split, dialogue, random_text
 from data_jobs.starter_words import ADJECTIVES, ATTRIBUTES, COMMON, ENDINGS, NOUNS, PEOPLE, SYMBOLS, VERBS
 
@@ -57,7 +57,7 @@ def keyvalue(rng: random.Random, split: Split) -> list[Message]:
     pairs = [(key, maker.value(kind)) for key in keys]
     joint = rng.choice((" = ", ": ", " -> ", " is ", " | ", "\t", "=", " - ", " has "))
     style = rng.random()
-    cite = style < 0.4 and rng.random() < 0.6
+    cite = style < 0.4 and rng.random() < 0.8
     asked = rng.sample(range(len(pairs)), min(len(pairs), rng.randint(1, 8)))
     if style < 0.4:
         body = "Passages:\n" + "\n".join(f"[{n}] {key}{joint}{value}" for n, (key, value) in enumerate(pairs, start=1))
@@ -71,6 +71,24 @@ def keyvalue(rng: random.Random, split: Split) -> list[Message]:
         key, value = pairs[at]
         turns.append(((f"{body}\n\n" if turn == 0 else "") + ask.format(k=key), f"{value} [{at + 1}]" if cite else value))
     return dialogue("Cite the passage." if cite else rng.choice(("", "", "Look up the key.")), *turns)
+
+
+def which(rng: random.Random, split: Split) -> list[Message]:
+    """Name the passage that holds something, or say what a numbered passage holds: the half of citing that is not looking up."""
+    maker = Maker(rng, split)
+    make = rng.choice((lambda: random_text(maker, 1, 3), maker.value, maker.entity, maker.invented))
+    lines = [list(dict.fromkeys(make() for _ in range(rng.randint(1, 3)))) for _ in range(rng.randint(2, 6))]
+    passages = [rng.choice((", ", ". ", " and ", "; ")).join(line) for line in lines]
+    ask_cited = rng.choice(("Which passage holds {x}?", "Where is {x}?", "Cite: {x}", "Repeat and cite: {x}"))
+    pieces = [(at, piece) for at, line in enumerate(lines) for piece in line]
+    turns = []
+    for at, piece in rng.sample(pieces, min(len(pieces), 6)):
+        cited = f"{piece} [{at + 1}]" if ask_cited.startswith("Repeat") else f"[{at + 1}]"
+        asked, answer = (ask_cited.replace("{x}", piece), cited)
+        if rng.random() < 0.15:
+            asked, answer = f"What does [{at + 1}] say?", passages[at]
+        turns.append((asked if turns else with_passages(passages, asked), answer))
+    return dialogue("", *turns)
 
 
 def lookup(rng: random.Random, split: Split) -> list[Message]:
@@ -107,6 +125,7 @@ SKILLS: Final[dict[str, Skill]] = {
     "repeat": repeat,
     "span": span,
     "keyvalue": keyvalue,
+    "which": which,
     "lookup": lookup,
     "cite": cite,
     "slots": slots,

@@ -73,7 +73,13 @@ def _converted(line: bytes, name: str, number: int, recipe: ConversationsRecipe)
 
 
 def _refused(outcome: Dropped | Quarantined, name: str, line: int) -> RayRow:
-    return {"source": name, "line": line, "refusal": type(outcome).__name__.lower(), "body": outcome.model_dump_json(), "rows": ""}
+    return {
+        "source": name,
+        "line": line,
+        "refusal": type(outcome).__name__.lower(),
+        "body": outcome.model_dump_json(),
+        "rows": "",
+    }
 
 
 def rows_of(thread: Thread, source: str, recipe: ConversationsRecipe) -> list[Row] | Dropped:

@@ -22,5 +22,5 @@ def extract(data: bytes) -> list[Part]:
         if isinstance(record, dict):
             parts.append(as_part(record, name))
         else:
-            parts.append(Part(text="", name=name, problem="the line is not a JSON object; put the text into {\"text\": …}"))
+            parts.append(Part(text="", name=name, problem='the line is not a JSON object; put the text into {"text": …}'))
     return parts

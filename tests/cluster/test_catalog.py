@@ -1,3 +1,4 @@
+import itertools
 import os
 import signal
 import subprocess
@@ -107,7 +108,7 @@ def test_concurrent_promotions_are_serialised(catalog):
     with catalog.reading() as work:
         moves = work.connection.exec_driver_sql("SELECT before, after FROM alias_moves ORDER BY id").fetchall()
     assert len(moves) == 8
-    assert all(later[0] == earlier[1] for earlier, later in zip(moves, moves[1:], strict=False))
+    assert all(later[0] == earlier[1] for earlier, later in itertools.pairwise(moves))
 
 
 def test_a_run_that_is_over_stays_as_it_ended(catalog):
@@ -171,7 +172,9 @@ def test_corpora_versions_are_taken_once(catalog):
 def test_regression_questions_replace_by_question(catalog):
     with catalog.transaction() as work:
         questions.add_regression(work, "linux", [Question(id="r1", text="q", expected="old")])
-        kept = questions.add_regression(work, "linux", [Question(id="r1", text="q", expected="new"), Question(id="r2", text="p", expected="x")])
+        kept = questions.add_regression(
+            work, "linux", [Question(id="r1", text="q", expected="new"), Question(id="r2", text="p", expected="x")]
+        )
         assert [one.expected for one in kept.questions] == ["new", "x"]
         assert questions.get_set(work, "linux-regression").purpose == "regression"
 

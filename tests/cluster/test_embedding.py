@@ -54,7 +54,9 @@ def test_no_texts_give_no_vectors(embedder: Embedder) -> None:
 
 
 def test_like_texts_are_nearer_than_unlike_ones(embedder: Embedder) -> None:
-    lock, key, pasta = embedder.embed(["My door key is lost.", "I cannot find the key to my flat.", "Boil the pasta for nine minutes."])
+    lock, key, pasta = embedder.embed(
+        ["My door key is lost.", "I cannot find the key to my flat.", "Boil the pasta for nine minutes."]
+    )
     assert lock @ key > 0.5 > lock @ pasta
 
 

@@ -101,7 +101,8 @@ def test_a_recipe_file_records_a_run_of_its_own(catalog, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "says"), [("numbr: 4", "unknown key 'numbr'; did you mean 'number'"), ("number: x", "'number' is 'x'"), (None, "cannot be read")]
+    ("text", "says"),
+    [("numbr: 4", "unknown key 'numbr'; did you mean 'number'"), ("number: x", "'number' is 'x'"), (None, "cannot be read")],
 )
 def test_a_wrong_recipe_is_one_sentence_and_exit_2(home, tmp_path, capsys, text, says):
     file = tmp_path / "r.yaml"

@@ -16,7 +16,15 @@ DIMENSION = 16
 
 def passage(number: int, text: str, heading: str = "") -> Passage:
     return Passage(
-        id=f"d.{number}", document_id="d", corpus="c", number=number, text=text, start=0, end=len(text), heading=heading, source="s.md"
+        id=f"d.{number}",
+        document_id="d",
+        corpus="c",
+        number=number,
+        text=text,
+        start=0,
+        end=len(text),
+        heading=heading,
+        source="s.md",
     )
 
 

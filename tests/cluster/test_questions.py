@@ -31,7 +31,8 @@ def test_rules_name_what_was_broken():
 
 def test_an_evaluation_sums_up_by_slice_and_latency():
     results = tuple(
-        QuestionResult(question_id=str(n), answer="", passed=n < 3, latency_s=n / 10, slices=("even" if n % 2 == 0 else "odd",)) for n in range(4)
+        QuestionResult(question_id=str(n), answer="", passed=n < 3, latency_s=n / 10, slices=("even" if n % 2 == 0 else "odd",))
+        for n in range(4)
     )
     found = Evaluation(release="a@1.0.0", question_set="s", set_digest="d", results=results)
     assert (found.n, found.rate, found.slice_rates()) == (4, 0.75, {"even": 1.0, "odd": 0.5})

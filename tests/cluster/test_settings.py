@@ -29,7 +29,10 @@ def test_placeholders():
     ("text", "says"),
     [
         ("profile: laptop\nprofiles: {laptop: {engin: {}}}", "unknown key 'engin'; did you mean 'engine'"),
-        ("profile: laptop\nprofiles: {laptop: {engine: {max_lora_rnk: 3}}}", "unknown key 'engine.max_lora_rnk'; did you mean 'max_lora_rank'"),
+        (
+            "profile: laptop\nprofiles: {laptop: {engine: {max_lora_rnk: 3}}}",
+            "unknown key 'engine.max_lora_rnk'; did you mean 'max_lora_rank'",
+        ),
         ("profile: lap\nprofiles: {laptop: {}}", "there is no profile 'lap'; did you mean 'laptop'"),
         ("profil: x\nprofiles: {laptop: {}}", "unknown key 'profil'; did you mean 'profile'"),
         ("profile: [", "is not YAML"),

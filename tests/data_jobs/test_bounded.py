@@ -77,7 +77,9 @@ def test_a_memory_bomb_is_stopped_and_the_next_one_read(files: Any) -> None:
         members = {name: whole.read(name) for name in whole.namelist()}
     with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as packed:
         for name, data in members.items():
-            packed.writestr(name, data.replace(b"<w:t>x</w:t>", b"<w:t>" + b"x" * (600 << 20) + b"</w:t>") if "document" in name else data)
+            packed.writestr(
+                name, data.replace(b"<w:t>x</w:t>", b"<w:t>" + b"x" * (600 << 20) + b"</w:t>") if "document" in name else data
+            )
     assert bomb.stat().st_size < 2 << 20
     small = Extractor(seconds=60, megabytes=200)
     with pytest.raises((OutOfMemory, Unreadable)) as refused:

@@ -1,5 +1,6 @@
 """Passages: exact offsets, within size, sentences whole, headings followed."""
 
+import itertools
 import random
 from typing import Any
 
@@ -8,7 +9,22 @@ import pytest
 from data_jobs.chunk import chunk
 from data_jobs.wash import washed
 
-PIECES = ["word ", "a", ". ", "Xyz ", "\n", "\n\n", "x" * 45, "! ", "# Head\n", "## Sub\n", "```\n", "- item\n", "e.g. ", "Ünder "]
+PIECES = [
+    "word ",
+    "a",
+    ". ",
+    "Xyz ",
+    "\n",
+    "\n\n",
+    "x" * 45,
+    "! ",
+    "# Head\n",
+    "## Sub\n",
+    "```\n",
+    "- item\n",
+    "e.g. ",
+    "Ünder ",
+]
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -28,7 +44,7 @@ def test_offsets_are_exact_and_everything_is_in_some_passage(document: Any, seed
             covered |= set(range(passage.start, passage.end))
         assert bool(passages) == bool(text.strip())
         assert [passage.start for passage in passages] == sorted({passage.start for passage in passages})
-        for before, after in zip(passages, passages[1:], strict=False):
+        for before, after in itertools.pairwise(passages):
             assert before.end - after.start <= overlap
         missed = "".join(char for place, char in enumerate(text) if place not in covered)
         lost = [line for line in missed.split("\n") if line.strip() and not line.startswith("#")]
@@ -55,7 +71,7 @@ def test_overlap_starts_at_a_sentence_where_one_fits(document: Any) -> None:
 def test_overlap_starts_at_a_word_when_sentences_are_long(document: Any) -> None:
     text = " ".join(["Every tenant of the house may keep one bicycle in the cellar as long as it carries a label."] * 10)
     passages = chunk(document(text, "text/plain"), 250, 40)
-    for before, after in zip(passages, passages[1:], strict=False):
+    for before, after in itertools.pairwise(passages):
         assert 0 < before.end - after.start <= 40
         assert text[after.start - 1] == " "
 
@@ -68,7 +84,12 @@ def test_abbreviations_and_initials_end_no_sentence(document: Any) -> None:
 def test_headings_make_sections_and_are_told_apart(document: Any) -> None:
     text = "Intro.\n\n# House\n\n## Rent\n\nIt is 900.\n\n## Bins\n\nTuesday.\n\n# Town\n\nMarket."
     found = [(passage.heading, passage.text) for passage in chunk(document(text, title="Guide"))]
-    assert found == [("Guide", "Intro."), ("Guide > House > Rent", "It is 900."), ("Guide > House > Bins", "Tuesday."), ("Guide > Town", "Market.")]
+    assert found == [
+        ("Guide", "Intro."),
+        ("Guide > House > Rent", "It is 900."),
+        ("Guide > House > Bins", "Tuesday."),
+        ("Guide > Town", "Market."),
+    ]
 
 
 def test_a_title_that_is_also_the_first_heading_is_said_once(document: Any) -> None:

@@ -32,7 +32,13 @@ def test_conversations_become_an_immutable_dataset_and_the_report_adds_up(small_
         "dropped": {"low_quality": 1, "no_quality": 2, "other_agent": 1},
         "quarantined": {"corrupt": 1, "unknown_format": 1},
     }
-    assert (report["dataset"], report["kind"], report["agent"], report["rows"], report["changed"]) == ("talks", "sft", "property", 60, True)
+    assert (report["dataset"], report["kind"], report["agent"], report["rows"], report["changed"]) == (
+        "talks",
+        "sft",
+        "property",
+        60,
+        True,
+    )
     with job.catalog.reading() as work:
         recorded = datasets.get(work, "talks")
     rows = job.artifacts.read_rows(recorded.uri)
@@ -52,7 +58,9 @@ def test_conversations_become_an_immutable_dataset_and_the_report_adds_up(small_
     assert {"source": "b.jsonl#line 31", "reason": "exact_duplicate", "of": "b.jsonl#line 1"} in loose["dropped"]
     assert sum(loose["conversations"]["dropped"].values()) + loose["conversations"]["kept"] + 2 == loose["conversations"]["in"]
 
-    with pytest.raises(InvalidInput, match=r"Dataset 'none' would have no rows: 66 conversations in, none kept \(.*other_category"):
+    with pytest.raises(
+        InvalidInput, match=r"Dataset 'none' would have no rows: 66 conversations in, none kept \(.*other_category"
+    ):
         convert(job, recipe.model_copy(update={"dataset": "none", "categories": ("no-such",)}))
     with job.catalog.reading() as work:
         assert sorted(dataset.name for dataset in datasets.everything(work)) == ["loose", "talks"]

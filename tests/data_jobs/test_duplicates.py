@@ -48,7 +48,10 @@ def test_texts_that_share_half_are_no_twins() -> None:
 
 
 def test_short_texts_that_differ_in_a_number_both_stay() -> None:
-    prints = [fingerprint(str(number), f"The monthly rent of flat {number} in Oak House is {900 + number} including heating".split()) for number in range(40)]
+    prints = [
+        fingerprint(str(number), f"The monthly rent of flat {number} in Oak House is {900 + number} including heating".split())
+        for number in range(40)
+    ]
     assert all(one.signature == b"" for one in prints)
     assert find_duplicates(prints, 0.85) == []
 

@@ -42,7 +42,7 @@ def test_plain_text_is_one_document() -> None:
 
 def test_markdown_keeps_its_text_and_finds_its_title() -> None:
     assert md.extract(b"# Lifts #\n\nUse `#1`.") == [Part(text="# Lifts #\n\nUse `#1`.", title="Lifts")]
-    assert md.extract(b"---\ntitle: \"House rules\"\ntags: [a]\n---\n# Other\n") == [Part(text="# Other\n", title="House rules")]
+    assert md.extract(b'---\ntitle: "House rules"\ntags: [a]\n---\n# Other\n') == [Part(text="# Other\n", title="House rules")]
     assert md.extract(b"no heading")[0].title == ""
 
 
@@ -70,7 +70,12 @@ def test_a_tiny_html_page_still_gives_its_text() -> None:
 
 
 def test_pdf_pages_and_broken_lines_come_together(files: Any) -> None:
-    lines = ["Heating", "The heating of Oak House is serviced every October by the warden,", "who tells all tenants a week before.", "Call 4471."]
+    lines = [
+        "Heating",
+        "The heating of Oak House is serviced every October by the warden,",
+        "who tells all tenants a week before.",
+        "Call 4471.",
+    ]
     (part,) = pdf.extract(files.pdf("a.pdf", [lines, ["Second page."]], title="Handbook").read_bytes())
     assert part.title == "Handbook"
     assert part.meta == {"pages": 2}

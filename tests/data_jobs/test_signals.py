@@ -62,7 +62,9 @@ def test_every_kind_of_signal_becomes_what_it_should_and_the_ledger_says_so(job:
     assert report["questions"] == {"linux-regression": 1, "property-regression": 1}
     with job.catalog.reading() as work:
         made = {one.name: one for one in datasets.everything(work)}
-        links = recorded.links(work, [f"sig_{name}" for name in ("1_thumb", "2_thumb", "2_ideal_answer", "3_right_agent", "4_operator_note")])
+        links = recorded.links(
+            work, [f"sig_{name}" for name in ("1_thumb", "2_thumb", "2_ideal_answer", "3_right_agent", "4_operator_note")]
+        )
         regression = questions.get_set(work, "property-regression")
         assert recorded.waiting(work) == []
     rows = {name: job.artifacts.read_rows(one.uri) for name, one in made.items()}

@@ -22,7 +22,14 @@ def thread(*said: tuple[str, str], **more: Any) -> Thread:
 
 
 def test_every_answer_is_a_row_with_what_was_said_before_as_history() -> None:
-    talk = thread(("system", "Be kind."), ("user", "Hi\r\n"), ("assistant", "Hello."), ("user", "Rent?"), ("assistant", "900 [1]"), passages=("The rent is 900.",))
+    talk = thread(
+        ("system", "Be kind."),
+        ("user", "Hi\r\n"),
+        ("assistant", "Hello."),
+        ("user", "Rent?"),
+        ("assistant", "900 [1]"),
+        passages=("The rent is 900.",),
+    )
     assert rows_of(talk, "a.jsonl#line 1", recipe()) == [
         SftRow(question="Hi", passages=("The rent is 900.",), answer="Hello.", source="a.jsonl#line 1"),
         SftRow(
@@ -37,7 +44,8 @@ def test_every_answer_is_a_row_with_what_was_said_before_as_history() -> None:
 
 def test_a_messages_own_passages_go_before_the_conversations() -> None:
     talk = Thread(
-        messages=[{"role": "user", "content": "q", "passages": ["mine"]}, {"role": "assistant", "content": "a"}], passages=("all",)
+        messages=[{"role": "user", "content": "q", "passages": ["mine"]}, {"role": "assistant", "content": "a"}],
+        passages=("all",),
     )
     (row,) = rows_of(talk, "s", recipe())
     assert isinstance(row, SftRow)
@@ -74,7 +82,9 @@ def test_preferences_take_the_last_answer_as_chosen() -> None:
 
 
 def test_routing_rows_keep_out_of_scope() -> None:
-    assert rows_of(thread(("user", "sing"), agent=None), "s", recipe(kind="router")) == [RouterRow(text="sing", agent=None, source="s")]
+    assert rows_of(thread(("user", "sing"), agent=None), "s", recipe(kind="router")) == [
+        RouterRow(text="sing", agent=None, source="s")
+    ]
     assert rows_of(thread(("user", "ls?"), agent="linux"), "s", recipe(kind="router")) == [
         RouterRow(text="ls?", agent="linux", source="s")
     ]
@@ -82,7 +92,16 @@ def test_routing_rows_keep_out_of_scope() -> None:
 
 def test_bad_lines_are_set_aside_and_good_ones_go_on(files: Any) -> None:
     good = json.dumps({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}], "extra": 1})
-    lines = [b"\xef\xbb\xbf" + good.encode(), b"", b"{torn", b"[]", b'{"messages": []}', b'{"messages": [{"role": "user"}]}', b"\xff\xfe", good.encode()]
+    lines = [
+        b"\xef\xbb\xbf" + good.encode(),
+        b"",
+        b"{torn",
+        b"[]",
+        b'{"messages": []}',
+        b'{"messages": [{"role": "user"}]}',
+        b"\xff\xfe",
+        good.encode(),
+    ]
     path = files.raw("talks.jsonl", b"\n".join(lines))
     rows = list(read_threads(find_files([str(path)])[0]._asdict(), recipe()))
     assert [(row["line"], row["refusal"]) for row in rows] == [

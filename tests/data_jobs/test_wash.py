@@ -49,6 +49,8 @@ def test_a_kept_document_has_the_digest_of_its_washed_text(document: Any) -> Non
     assert outcome.document.title == "A title"
 
 
-@pytest.mark.parametrize(("text", "reason"), [("", "empty"), (" \n\x00\u200b", "empty"), ("a b c d", "too_short"), ("x" * 19, "too_short")])
+@pytest.mark.parametrize(
+    ("text", "reason"), [("", "empty"), (" \n\x00\u200b", "empty"), ("a b c d", "too_short"), ("x" * 19, "too_short")]
+)
 def test_too_little_text_is_dropped_with_its_reason(document: Any, text: str, reason: str) -> None:
     assert wash(document(text), min_chars=20) == Dropped(source="a.md", reason=reason)

@@ -1,0 +1,210 @@
+"""What is live: agents, champions and indexes, followed in the catalog.
+
+A new champion is made ready (adapter loaded and one token answered, indexes opened) before it becomes the one that new turns get; a
+turn keeps the release it began with. While the catalog cannot be read, what is known stays live.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from cluster.catalog import Catalog, Work, agents, corpora, releases
+from cluster.domain.agents import BASE_VERSION, ROUTER, Agent
+from cluster.domain.releases import CHAMPION, Release
+from cluster.domain.versions import split_ref
+from cluster.errors import NotFound, TreadleError, Unavailable, near, one_sentence
+
+log = logging.getLogger(__name__)
+RETRY_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Speaker:
+    """Who answers a turn: a card, and the release behind it (None: the bare base with the agent's prompt, ``agent@base``)."""
+
+    card: Agent
+    release: Release | None
+    indexes: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def ref(self) -> str:
+        return self.release.ref if self.release else f"{self.card.name}@{BASE_VERSION}"
+
+    @property
+    def adapter(self) -> str | None:
+        """The engine's name for it."""
+        return self.release.ref if self.release else None
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What one look into the catalog found."""
+
+    agents: dict[str, Agent]
+    champions: dict[str, str]
+    newest: dict[str, int]
+
+
+class LiveReleases:
+    """``prepare(speaker)`` makes a release ready to answer; ``adopt_head(release)`` takes a new router head into use."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        prepare: Callable[[Speaker], Awaitable[None]],
+        adopt_head: Callable[[Release | None], Awaitable[None]],
+    ) -> None:
+        self._catalog, self._prepare, self._adopt_head = catalog, prepare, adopt_head
+        self._seen = Seen({}, {}, {})
+        self._champions: dict[str, Release] = {}
+        self._known: dict[str, Release] = {}
+        self._bare: set[str] = set()
+        self._head: str | None = None
+        self._retry_at: dict[str, float] = {}
+        self.problems: dict[str, str] = {}
+
+    @property
+    def agents(self) -> dict[str, Agent]:
+        """All agents by name, as their cards are now."""
+        return self._seen.agents
+
+    @property
+    def default(self) -> Agent | None:
+        """Who answers when nobody was picked: the default agent, or the only one."""
+        named = [agent for agent in self.agents.values() if agent.default]
+        return (named or [*self.agents.values()] or [None])[0]
+
+    def champion(self, name: str) -> Speaker:
+        """The agent's champion, or ``agent@base`` until its first champion is ready.
+
+        Raises Unavailable when the champion cannot be loaded and nothing answered for the agent before it.
+        """
+        card = self.agents[name]
+        release = self._champions.get(name)
+        if release is not None:
+            return Speaker(release.card, release, release.indexes)
+        if name in self.problems and name not in self._bare:
+            raise Unavailable(f"The champion of '{name}' cannot answer: {self.problems[name]}")
+        return self.bare(card)
+
+    def bare(self, card: Agent) -> Speaker:
+        """``agent@base``: the card on the bare base model, with the newest version of each corpus."""
+        newest = self._seen.newest
+        return Speaker(card, None, {corpus: newest[corpus] for corpus in card.corpora if corpus in newest})
+
+    async def speaker(self, model: str) -> Speaker:
+        """Who answers for ``agent``, ``agent@version``, ``agent@champion`` or ``agent@base``. Raises NotFound with near names."""
+        name, version = split_ref(model)
+        if version is None and name in self.agents:
+            return self.champion(name)
+        if version == BASE_VERSION and name in self.agents:
+            return self.bare(self.agents[name])
+        if version is not None and name != ROUTER:
+            if model not in self._known:
+                try:
+                    release = await asyncio.to_thread(self._read_release, model)
+                except NotFound:
+                    raise await self.unknown(model) from None
+                if release.ref != model:  # an alias, which may move
+                    return Speaker(release.card, release, release.indexes)
+                self._known[model] = release
+            release = self._known[model]
+            return Speaker(release.card, release, release.indexes)
+        raise await self.unknown(model)
+
+    async def unknown(self, model: str, *others: str) -> NotFound:
+        """The error for a model that is not served, with the names most like it."""
+        close = near(model, [*await self.names(), *others])
+        hint = f"did you mean {' or '.join(close)}?" if close else "GET /v1/models lists them."
+        return NotFound(f"There is no model '{model}'; {hint}")
+
+    async def names(self) -> list[str]:
+        """Every name that answers: agents, ``agent@base`` and all releases."""
+        refs = await asyncio.to_thread(self._read_refs)
+        return ["auto", *self.agents, *(f"{name}@{BASE_VERSION}" for name in self.agents), *refs]
+
+    def _read_release(self, ref: str) -> Release:
+        with self._catalog.reading() as work:
+            return releases.get(work, ref)
+
+    def _read_refs(self) -> list[str]:
+        with self._catalog.reading() as work:
+            return [release.ref for release in releases.everything(work) if release.agent != ROUTER]
+
+    async def look(self) -> None:
+        """Look into the catalog once and take over what changed."""
+        seen = await asyncio.to_thread(self._read)
+        self._bare |= {name for name in self.agents if name not in self._seen.champions}
+        self._seen = seen
+        gone = [name for name in self._champions if name not in seen.champions]
+        for name in gone:
+            del self._champions[name]
+        await asyncio.gather(*(self._follow_agent(name, version) for name, version in seen.champions.items() if name in seen.agents))
+        await self._follow_head(seen.champions.get(ROUTER))
+
+    async def follow(self, every: float) -> None:
+        """Look again and again until cancelled."""
+        while True:
+            await asyncio.sleep(every)
+            try:
+                await self.look()
+                self.problems.pop("catalog", None)
+            except TreadleError as error:
+                if "catalog" not in self.problems:
+                    log.warning("what is live stays as it is: %s", error.message)
+                self.problems["catalog"] = error.message
+
+    def _read(self) -> Seen:
+        with self._catalog.reading() as work:
+            cards = {agent.name: agent for agent in agents.everyone(work)}
+            aliases = releases.all_aliases(work)
+            return Seen(
+                cards,
+                {agent: version for (agent, alias), version in aliases.items() if alias == CHAMPION},
+                _newest(work, {corpus for card in cards.values() for corpus in card.corpora}),
+            )
+
+    async def _follow_agent(self, name: str, version: str) -> None:
+        present = self._champions.get(name)
+        if (present is not None and present.version == version) or self._waits(f"{name}@{version}"):
+            return
+        try:
+            release = await asyncio.to_thread(self._read_release, f"{name}@{version}")
+            await self._prepare(Speaker(release.card, release, release.indexes))
+        except Exception as error:  # a release that cannot be loaded must not stop the others
+            self._failed(name, f"{name}@{version}", error)
+            return
+        self._champions[name] = self._known[release.ref] = release
+        self.problems.pop(name, None)
+        log.info("%s answers with %s (before: %s)", name, release.ref, present.ref if present else "nothing")
+
+    async def _follow_head(self, version: str | None) -> None:
+        if version == self._head or self._waits(f"{ROUTER}@{version}"):
+            return
+        try:
+            release = None if version is None else await asyncio.to_thread(self._read_release, f"{ROUTER}@{version}")
+            await self._adopt_head(release)
+        except Exception as error:  # the old head goes on
+            self._failed(ROUTER, f"{ROUTER}@{version}", error)
+            return
+        self._head = version
+        self.problems.pop(ROUTER, None)
+
+    def _waits(self, ref: str) -> bool:
+        return time.monotonic() < self._retry_at.get(ref, 0.0)
+
+    def _failed(self, name: str, ref: str, error: Exception) -> None:
+        self._retry_at[ref] = time.monotonic() + RETRY_SECONDS
+        self.problems[name] = one_sentence(error)
+        log.error("%s was not taken into use: %s", ref, one_sentence(error))
+
+
+def _newest(work: Work, names: set[str]) -> dict[str, int]:
+    found = {}
+    for name in names:
+        held = corpora.versions(work, name)
+        if held:
+            found[name] = held[-1].version
+    return found

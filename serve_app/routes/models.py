@@ -1,0 +1,32 @@
+"""/v1/models: every name that answers."""
+
+from typing import Any
+
+from fastapi import APIRouter
+
+from serve_app.gateway import Gateway
+from serve_app.routes.access import Caller, Parts
+
+router = APIRouter()
+
+
+async def _names(parts: Gateway) -> list[str]:
+    return [*dict.fromkeys([*await parts.live.names(), parts.answering.base_name])]
+
+
+def _card(name: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": 0, "owned_by": "treadle"}
+
+
+@router.get("/v1/models")
+async def models(parts: Parts, caller: Caller) -> dict[str, Any]:
+    """auto, agents, ``agent@base``, releases, and the base model."""
+    return {"object": "list", "data": [_card(name) for name in await _names(parts)]}
+
+
+@router.get("/v1/models/{name:path}")
+async def model(name: str, parts: Parts, caller: Caller) -> dict[str, Any]:
+    """One of them."""
+    if name not in await _names(parts):
+        raise await parts.live.unknown(name, parts.answering.base_name)
+    return _card(name)

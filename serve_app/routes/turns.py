@@ -1,0 +1,26 @@
+"""Turns: what was asked, answered and decided."""
+
+import asyncio
+from typing import Any
+
+from fastapi import APIRouter
+
+from cluster.catalog import conversations
+from cluster.domain.conversations import Turn
+from serve_app.gateway import Gateway
+from serve_app.routes.access import Caller, Parts, sees_all
+
+router = APIRouter()
+
+
+def find(parts: Gateway, turn_id: str, user: str | None) -> Turn:
+    """The turn; with ``user``, only if it is theirs. Raises NotFound."""
+    with parts.catalog.reading() as work:
+        return conversations.turn(work, turn_id, user)
+
+
+@router.get("/v1/turns/{turn_id}")
+async def turn(turn_id: str, parts: Parts, caller: Caller) -> dict[str, Any]:
+    """One turn, with the release that answered and everything decided on the way."""
+    found = await asyncio.to_thread(find, parts, turn_id, None if sees_all(caller) else caller.user)
+    return found.model_dump(mode="json")

@@ -1,0 +1,233 @@
+"""The application on a private Ray with the real engine: vLLM, the starter model and three LoRA adapters."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import pytest
+
+from cluster import ray_lifecycle
+from cluster.access import own_key
+from cluster.artifacts import Artifacts
+from cluster.base_model import base_digest
+from cluster.catalog import Catalog, agents, releases
+from cluster.domain.agents import Agent, GenerationSettings
+from cluster.domain.releases import CHAMPION, Release
+from cluster.settings import Settings, load_settings
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(900)]
+
+NAMES = ("linux", "property", "python")
+SETTINGS = """
+profile: laptop
+profiles:
+  laptop:
+    ray: {logical_cpus: 8, object_store_gib: 0.3, gcs_port: 0, dashboard_port: 0}
+    serve: {port: 0}
+    mlflow: {port: 0}
+    engine: {dtype: float32, kv_cache_gib: 0.25, max_lora_rank: 16, max_loras: 3, cpus: 1}
+"""
+
+
+def adapter(base: str, seed: int, place: Path, rank: int = 8, scale: float = 0.2) -> Path:
+    """A LoRA with random A and B: it says nonsense, but its own."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(seed)
+    targets = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+    model = get_peft_model(AutoModelForCausalLM.from_pretrained(base), LoraConfig(r=rank, lora_alpha=16, target_modules=targets))
+    for name, weights in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weights, std=scale)
+    model.save_pretrained(place)
+    return place
+
+
+def release(settings: Settings, artifacts: Artifacts, directory: Path, agent: str, version: str, **changes: Any) -> Release:
+    bundle = artifacts.publish("adapter", directory)
+    card = Agent(name=agent, prompt=f"You are the {agent} helper.", generation=GenerationSettings(max_tokens=16))
+    whole = {
+        "agent": agent,
+        "version": version,
+        "card": card,
+        "adapter_uri": bundle.uri,
+        "adapter_digest": bundle.digest,
+        "base_model": "starter",
+        "base_digest": base_digest(settings.models.base),
+    }
+    return Release.model_validate({**whole, **changes})
+
+
+class Service:
+    """The running application, as the tests ask it."""
+
+    def __init__(self, settings: Settings, catalog: Catalog) -> None:
+        self.settings, self.catalog = settings, catalog
+        self.url = ray_lifecycle.connection(settings).serve
+        self.headers = {"Authorization": f"Bearer {own_key(settings, catalog)}"}
+
+    def client(self) -> httpx.AsyncClient:
+        return httpx.AsyncClient(base_url=self.url, headers=self.headers, timeout=120)
+
+    async def ask(self, client: httpx.AsyncClient, model: str, question: str = "list the files", **more: Any) -> httpx.Response:
+        body = {"model": model, "messages": [{"role": "user", "content": question}], "treadle": {"record": False}, **more}
+        return await client.post("/v1/chat/completions", json=body)
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    patch = pytest.MonkeyPatch()
+    home = tmp_path_factory.mktemp("serve")
+    (home / "treadle.yaml").write_text(SETTINGS)
+    patch.setenv("TREADLE_HOME", str(home / "home"))
+    patch.setenv("TREADLE_SETTINGS", str(home / "treadle.yaml"))
+    for name in ("TREADLE_CATALOG_URL", "TREADLE_ARTIFACTS_URL", "TREADLE_MLFLOW_URL", "TREADLE_PROFILE"):
+        patch.delenv(name, raising=False)
+    settings = load_settings()
+    catalog = Catalog(settings.catalog_url).prepare()
+    artifacts = Artifacts(settings.artifacts_url)
+    made = []
+    for number, name in enumerate(NAMES):
+        place = adapter(settings.models.base.location, number, home / name)
+        made.append(release(settings, artifacts, place, name, "0.1.0"))
+    made.append(release(settings, artifacts, adapter(settings.models.base.location, 9, home / "next"), "linux", "0.2.0"))
+    broad = adapter(settings.models.base.location, 10, home / "broad", rank=32)
+    made.append(release(settings, artifacts, broad, "python", "0.2.0"))
+    made.append(release(settings, artifacts, home / "python", "python", "0.3.0", base_digest="0" * 64))
+    with catalog.transaction() as work:
+        for one in made:
+            releases.add(work, one)
+        for number, name in enumerate(NAMES):
+            agents.save(work, made[number].card.model_copy(update={"default": number == 0}))
+            releases.move_alias(work, name, CHAMPION, "0.1.0", "test")
+    try:
+        ray_lifecycle.start(settings)
+        ray_lifecycle.deploy(settings)
+        yield Service(settings, catalog)
+    finally:
+        if ray_lifecycle.state(settings):
+            ray_lifecycle.stop(settings)
+        catalog.close()
+        patch.undo()
+
+
+async def test_one_batch_answers_all_adapters_and_the_base(service: Service) -> None:
+    """Each answers in the mixed batch as it does alone, and no two the same: adapters do not leak into one another."""
+    models = ["linux", "property", "python", "linux@base", "starter"]
+    async with service.client() as client:
+        alone = [(await service.ask(client, model)).json() for model in models]
+        mixed = await asyncio.gather(*(service.ask(client, model) for model in models * 4))
+    texts = [answer["choices"][0]["message"]["content"] for answer in alone]
+    assert len(set(texts[:4])) == 4
+    for number, answer in enumerate(mixed):
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["choices"][0]["message"]["content"] == texts[number % len(models)]
+    assert [answer["treadle"]["release"] for answer in alone] == ["linux@0.1.0", "property@0.1.0", "python@0.1.0", "linux@base", None]
+
+
+def test_the_openai_client_streams_from_auto_agent_and_release(service: Service) -> None:
+    client = openai.OpenAI(base_url=f"{service.url}/v1", api_key=service.headers["Authorization"].removeprefix("Bearer "))
+    said = {}
+    for model in ("auto", "linux", "linux@0.1.0", "linux@0.2.0"):
+        chunks = list(
+            client.chat.completions.create(
+                model=model,
+                messages=[{"role": "user", "content": "list the files"}],
+                stream=True,
+                stream_options={"include_usage": True},
+            )
+        )
+        said[model] = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+        assert chunks[-1].usage is not None
+        assert chunks[-1].usage.completion_tokens > 0
+        about = next(chunk.model_extra["treadle"] for chunk in chunks if chunk.model_extra and "treadle" in chunk.model_extra)
+        assert about["turn_id"]
+    assert said["auto"] == said["linux"] == said["linux@0.1.0"] != said["linux@0.2.0"]
+    assert {"auto", "linux", "linux@0.1.0", "linux@base", "starter"} <= {model.id for model in client.models.list()}
+
+
+async def test_unknown_models_and_unusable_adapters_are_one_clear_error_each(service: Service) -> None:
+    async with service.client() as client:
+        unknown = await service.ask(client, "linx")
+        release_missing = await service.ask(client, "linux@9.9.9", stream=True)
+        rank = await service.ask(client, "python@0.2.0")
+        other_base = await service.ask(client, "python@0.3.0", stream=True)
+        fine = await service.ask(client, "python")
+    assert (unknown.status_code, release_missing.status_code) == (404, 404)
+    assert "linux" in unknown.json()["error"]["message"]
+    assert "linux@0.1.0" in release_missing.json()["error"]["message"]
+    assert (rank.status_code, other_base.status_code) == (400, 400)
+    assert "rank 32" in rank.json()["error"]["message"]
+    assert "another base model" in other_base.json()["error"]["message"]
+    assert fine.status_code == 200
+
+
+async def test_a_promotion_under_load_fails_no_request(service: Service) -> None:
+    seen: list[tuple[int, str | None]] = []
+    stop = asyncio.Event()
+    async with service.client() as client:
+
+        async def worker() -> None:
+            while not stop.is_set():
+                answer = await service.ask(client, "property")
+                seen.append((answer.status_code, (answer.json().get("treadle") or {}).get("release")))
+
+        workers = [asyncio.create_task(worker()) for _ in range(6)]
+        await asyncio.sleep(1.0)
+        made = release(
+            service.settings,
+            Artifacts(service.settings.artifacts_url),
+            await asyncio.to_thread(adapter, service.settings.models.base.location, 20, service.settings.home / "scratch"),
+            "property",
+            "0.2.0",
+        )
+        with service.catalog.transaction() as work:
+            releases.add(work, made)
+            releases.move_alias(work, "property", CHAMPION, "0.2.0", "test")
+        for _ in range(200):
+            await asyncio.sleep(0.1)
+            if len([one for one in seen if one[1] == "property@0.2.0"]) >= 10:
+                break
+        stop.set()
+        await asyncio.gather(*workers)
+    assert {status for status, _ in seen} == {200}
+    served = [ref for _, ref in seen]
+    assert {"property@0.1.0", "property@0.2.0"} == set(served)
+    last_old = max(number for number, ref in enumerate(served) if ref == "property@0.1.0")
+    first_new = served.index("property@0.2.0")
+    assert last_old - first_new < 12, "new turns must get the new release at once"
+
+
+async def test_a_client_that_leaves_ends_its_generation(service: Service) -> None:
+    """The engine has 64 places: were abandoned answers written to their end, the questions after them would wait for minutes."""
+    async with service.client() as client:
+        for _ in range(70):
+            body = {"model": "starter", "messages": [{"role": "user", "content": "repeat a a a"}], "stream": True, "max_tokens": 900}
+            async with client.stream("POST", "/v1/chat/completions", json=body) as answer:
+                async for _line in answer.aiter_lines():
+                    break
+        answer = await asyncio.wait_for(service.ask(client, "linux"), timeout=60)
+    assert answer.status_code == 200
+
+
+def test_turns_are_committed_before_their_answer_ends(service: Service) -> None:
+    found: list[dict[str, Any]] = []
+
+    def one() -> None:
+        body = {"model": "linux", "messages": [{"role": "user", "content": "who am i"}]}
+        answer = httpx.post(f"{service.url}/v1/chat/completions", json=body, headers=service.headers, timeout=60).json()
+        turn = httpx.get(f"{service.url}/v1/turns/{answer['treadle']['turn_id']}", headers=service.headers, timeout=60).json()
+        found.append(turn)
+
+    threads = [threading.Thread(target=one) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [turn["question"] for turn in found] == ["who am i"] * 8

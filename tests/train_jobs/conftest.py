@@ -1,0 +1,119 @@
+"""One small base model, one home and one private Ray for all tests of training."""
+
+import json
+import random
+import secrets
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any, Callable, Iterator
+
+import pytest
+
+from cluster.catalog import Catalog, agents, runs
+from cluster.domain.agents import Agent
+from cluster.domain.base import Frozen
+from cluster.domain.runs import Run
+from cluster.job_run import JobRun
+from cluster.settings import Settings, load_settings
+
+PROMPT = "Write one shell command."
+SETTINGS = """
+models: configs/models.yaml
+profiles:
+  laptop:
+    engine: {device: cpu, max_lora_rank: 32}
+"""
+Opener = Callable[[str, Frozen], JobRun]
+
+
+def sft_rows(count: int, seed: int = 1) -> list[dict[str, Any]]:
+    """Requests and commands with the same values in both."""
+    pick = random.Random(seed)
+    rows = []
+    for _ in range(count):
+        size, folder = pick.randint(1, 99), pick.choice(["/var/log", "/tmp", "/srv", "/home/ann"])
+        rows.append({"kind": "sft", "question": f"Find files over {size} MB in {folder}.", "answer": f"find {folder} -size +{size}M", "source": "t"})
+    return rows
+
+
+def dpo_rows(count: int, seed: int = 2) -> list[dict[str, Any]]:
+    """The same requests, where people want the command and not the talk."""
+    return [
+        {"kind": "dpo", "question": row["question"], "chosen": row["answer"], "rejected": "I would look for large files.", "source": "t"}
+        for row in sft_rows(count, seed)
+    ]
+
+
+def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.fixture(scope="package")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Qwen3 of a few hundred thousand random parameters with the starter's kind of tokenizer."""
+    import torch
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    from train_jobs.starter_tokenizer import train_tokenizer
+
+    folder = tmp_path_factory.mktemp("base")
+    texts = [f"{PROMPT} {row['question']} {row['answer']}" for row in sft_rows(500)]
+    tokenizer = train_tokenizer(texts, 400)
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    shape = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1}
+    ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id, "bos_token_id": None}
+    config = Qwen3Config(vocab_size=400, head_dim=32, max_position_embeddings=512, tie_word_embeddings=True, **shape, **ends)
+    Qwen3ForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="package")
+def trainers_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    """Settings of a home that these tests share (making MLflow's tables costs seconds)."""
+    folder = tmp_path_factory.mktemp("home")
+    file = folder / "treadle.yaml"
+    file.write_text(SETTINGS)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("TREADLE_PROFILE", "TREADLE_CATALOG_URL", "TREADLE_ARTIFACTS_URL", "TREADLE_MLFLOW_URL"):
+            patch.delenv(name, raising=False)
+        patch.setenv("TREADLE_HOME", str(folder / "home"))
+        patch.setenv("TREADLE_SETTINGS", str(file))
+        settings = load_settings()
+    catalog = Catalog(settings.catalog_url).prepare()
+    with catalog.transaction() as work:
+        agents.save(work, Agent(name="linux", prompt=PROMPT))
+    yield settings
+    catalog.close()
+
+
+@pytest.fixture
+def open_job(trainers_home: Settings) -> Opener:
+    """A run of a job with its recipe, as ``job_run.main`` would open it."""
+
+    def opened(job: str, recipe: Frozen) -> JobRun:
+        run = Run(job=job, recipe=recipe.model_dump(mode="json"), state="running", attempts=1)
+        made = JobRun(trainers_home, run)
+        with made.catalog.transaction() as work:
+            runs.save(work, run)
+        return made
+
+    return opened
+
+
+@pytest.fixture(scope="package")
+def private_ray() -> Iterator[None]:
+    """A Ray of these tests' own; only it is stopped."""
+    import ray
+
+    scratch = Path(tempfile.gettempdir()) / f"tr-{secrets.token_hex(3)}"  # short: Ray's sockets lie below
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_AUTH_MODE", "disabled")
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.delenv("RAY_ADDRESS", raising=False)
+        ray.init(address="local", num_cpus=8, include_dashboard=False, object_store_memory=200_000_000, _temp_dir=str(scratch))
+        yield
+        ray.shutdown()
+    shutil.rmtree(scratch, ignore_errors=True)
