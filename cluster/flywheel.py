@@ -134,9 +134,9 @@ class Wheel:
         """DPO for every agent that has new pairs. Returns the new releases."""
         jobs: list[Job] = []
         for name, one in plan.agents.items():
-            pairs = heard.get("datasets", {}).get(name, {}).get("dpo")
-            if one.dpo and pairs and self._has_news(name, (pairs,)):
-                jobs.append(("train_jobs.dpo", one.dpo.model_copy(update={"datasets": (pairs,), "rows": None})))
+            pairs = tuple(made["ref"] for made in heard["datasets"] if (made["agent"], made["kind"]) == (name, "dpo"))
+            if one.dpo and pairs and self._has_news(name, pairs):
+                jobs.append(("train_jobs.dpo", one.dpo.model_copy(update={"datasets": pairs, "rows": None})))
         return [str(result["release"]) for result in self._launch(jobs, plan.at_once)]
 
     def promote(self, ref: str, reason: str) -> None:

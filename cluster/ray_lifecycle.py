@@ -76,7 +76,8 @@ def connection(settings: Settings) -> ClusterState:
 def ray_environment(settings: Settings) -> dict[str, str]:
     """The environment of every process that talks to this cluster's Ray: token authentication with the home's own token."""
     token = settings.home / "ray_token"
-    fixed = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+    # A busy machine needs more than Ray's 30 s to start a node.
+    fixed = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_raylet_start_wait_time_s": "120"}
     if settings.ray.address is not None:
         return fixed
     if not token.exists():
@@ -111,7 +112,7 @@ def _spawn(name: str, command: list[str], settings: Settings, extra: dict[str, s
     logs = settings.home / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    with (logs / f"{name}.log").open("ab") as log:
+    with (logs / f"{name}.log").open("wb") as log:
         child = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -124,12 +125,13 @@ def _spawn(name: str, command: list[str], settings: Settings, extra: dict[str, s
     return Process(pid=child.pid, born=psutil.Process(child.pid).create_time())
 
 
+def _log(settings: Settings, name: str) -> str:
+    return (settings.home / "logs" / f"{name}.log").read_text(errors="replace")
+
+
 def _tail(settings: Settings, name: str) -> str:
-    try:
-        lines = (settings.home / "logs" / f"{name}.log").read_text(errors="replace").strip().splitlines()
-    except OSError:
-        return ""
-    return lines[-1] if lines else ""
+    lines = _log(settings, name).strip().splitlines()
+    return lines[-1] if lines else "no message"
 
 
 def _wait(what: str, ready: Callable[[], bool], process: Process, settings: Settings, seconds: float) -> None:
@@ -179,10 +181,14 @@ def start(settings: Settings, say: Say = print) -> ClusterState:
     try:
         say("starting Ray")
         processes["ray"] = _spawn("ray", _ray_command(settings, gcs, dashboard), settings, {})
-        processes["mlflow"] = _spawn("mlflow", _mlflow_command(settings, mlflow), settings, {})
+        # MLflow's server starts nine more processes for jobs of its own that nothing here uses.
+        quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        processes["mlflow"] = _spawn("mlflow", _mlflow_command(settings, mlflow), settings, quiet)
         made = made.model_copy(update={"processes": processes})
         write_whole(state_file(settings), made.model_dump_json(indent=1).encode())
-        _wait("ray", lambda: _answers(f"{made.dashboard}/api/version"), processes["ray"], settings, 120)
+        # The dashboard answers before the node does: only the command's own word says that both are there.
+        _wait("ray", lambda: "Ray runtime started" in _log(settings, "ray"), processes["ray"], settings, 180)
+        _wait("ray", lambda: _answers(f"{made.dashboard}/api/version"), processes["ray"], settings, 60)
         say("starting MLflow")
         _wait("mlflow", lambda: _answers(f"{made.mlflow}/health"), processes["mlflow"], settings, 180)
     except BaseException:

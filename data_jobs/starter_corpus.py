@@ -57,11 +57,11 @@ def keyvalue(rng: random.Random, split: Split) -> list[Message]:
     pairs = [(key, maker.value(kind)) for key in keys]
     joint = rng.choice((" = ", ": ", " -> ", " is ", " | ", "\t", "=", " - ", " has "))
     style = rng.random()
-    cite = style < 0.4 and rng.random() < 0.8
+    cite = style < 0.55 and rng.random() < 0.8
     asked = rng.sample(range(len(pairs)), min(len(pairs), rng.randint(1, 8)))
-    if style < 0.4:
+    if style < 0.55:
         body = "Passages:\n" + "\n".join(f"[{n}] {key}{joint}{value}" for n, (key, value) in enumerate(pairs, start=1))
-    elif style < 0.5:
+    elif style < 0.65:
         body = json.dumps(dict(pairs), ensure_ascii=False)
     else:
         body = rng.choice(("\n", "\n", "; ", ", ")).join(f"{key}{joint}{value}" for key, value in pairs)
@@ -76,8 +76,13 @@ def keyvalue(rng: random.Random, split: Split) -> list[Message]:
 def which(rng: random.Random, split: Split) -> list[Message]:
     """Name the passage that holds something, or say what a numbered passage holds: the half of citing that is not looking up."""
     maker = Maker(rng, split)
-    make = rng.choice((lambda: random_text(maker, 1, 3), maker.value, maker.entity, maker.invented))
-    lines = [list(dict.fromkeys(make() for _ in range(rng.randint(1, 3)))) for _ in range(rng.randint(2, 6))]
+    words = rng.choice((COMMON, NOUNS, ADJECTIVES))
+    make = rng.choice(
+        (lambda: random_text(maker, 1, 3), maker.value, maker.entity, maker.phrase, *[lambda: rng.choice(words)] * 3)
+    )
+    drawn = list(dict.fromkeys(make() for _ in range(rng.randint(2, 10))))
+    size = rng.choice((1, 1, 2, 3))
+    lines = [drawn[start : start + size] for start in range(0, len(drawn), size)]
     passages = [rng.choice((", ", ". ", " and ", "; ")).join(line) for line in lines]
     ask_cited = rng.choice(("Which passage holds {x}?", "Where is {x}?", "Cite: {x}", "Repeat and cite: {x}"))
     pieces = [(at, piece) for at, line in enumerate(lines) for piece in line]

@@ -94,7 +94,7 @@ class FactMaker:
     def draw(self, entities: int, each: int) -> list[Fact]:
         """Facts about `entities` things, up to `each` of each; the same kinds recur across the things."""
         style = self.rng.random()
-        if self.new_world or style < 0.4:
+        if self.new_world or style < 0.35:
             return self._world_facts(entities, each)
         return self._generic_facts(entities, each) if style < 0.75 else self._rule_facts(entities * each)
 
@@ -202,9 +202,14 @@ def lookup_messages(
 ) -> list[dict[str, str]]:
     """One conversation over one set of passages. `style` is value, sentence or number (of the passage)."""
     maker = Maker(rng, split)
-    facts = FactMaker(maker, new_world).draw(entities or rng.choice((1, 2, 2, 3, 3, 4)), rng.choice((1, 1, 2, 2, 3)))[:8]
+    things = entities or rng.choice((1, 1, 2, 2, 3, 3, 4))
+    each = rng.choice((2, 3, 4)) if things == 1 else rng.choice((1, 1, 2, 2, 3))
+    facts = FactMaker(maker, new_world).draw(things, each)[:8]
     missing = [facts.pop() for _ in range(2) if len(facts) > 2 and rng.random() < 0.5]
-    passages, numbers = passages_of(facts, rng, rng.choice((2, 3, 3, 4)) if entities != 1 else 1)
+    most = rng.choice((2, 3, 3, 4)) if entities != 1 else 1
+    if rng.random() < 0.4:  # one fact a passage, as short documents give
+        facts = rng.sample(facts, min(len(facts), most))
+    passages, numbers = passages_of(facts, rng, most)
     systems = {"value": PLAIN_SYSTEMS, "sentence": SENTENCE_SYSTEMS, "number": NUMBER_SYSTEMS}[style]
     system = rng.choice(systems).format(n=maker.name(), o=rng.choice(NOUNS))
     if cite and style != "number":

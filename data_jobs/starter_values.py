@@ -221,8 +221,10 @@ class Maker:
     def entity(self) -> str:
         """What a fact is about: a name, a titled name, a thing with a code, or an adjective and a noun."""
         style = self.rng.random()
-        if style < 0.35:
+        if style < 0.18:
             return self.name()
+        if style < 0.45:
+            return self.phrase().title()
         if style < 0.55:
             return f"the {self.pick(NOUNS)} {self.invented().capitalize()}"
         if style < 0.65:

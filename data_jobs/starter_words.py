@@ -1,6 +1,5 @@
 """Word lists for the starter model's practice rows. Written for the project; nothing is copied from a text."""
 
-# ruff: noqa: SIM905 - word lists read and grow better as text
 from typing import Final
 
 ONSETS: Final = "b d f g h j k l m n p r s t v w z br dr fr gr kr pl pr sk sl st tr th sh ch kl bl gl vr sn y qu".split()

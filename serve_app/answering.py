@@ -83,8 +83,10 @@ class Answering:
         flags = self._guard.check("\n".join(message.content for message in ask.messages if message.role != "assistant"))
         timings: dict[str, float] = {}
         vector: NDArray[np.float32] | None = None
+        speaker: Speaker | None = None
+        passages: tuple[Citation, ...] = ()
         if ask.model == self.base_name:
-            speaker, route, passages = None, Route(agent=self.base_name), ()
+            route = Route(agent=self.base_name)
             messages = list(ask.messages)
             generation = GenerationSettings()
         else:
@@ -140,7 +142,7 @@ class Answering:
     async def _embed(self, text: str) -> NDArray[np.float32]:
         loop = asyncio.get_running_loop()
         vectors = await loop.run_in_executor(self._threads, self._embedder.embed, [text])
-        return vectors[0]
+        return np.asarray(vectors[0])
 
 
 class Answer:

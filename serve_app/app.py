@@ -6,6 +6,7 @@
 """
 
 import argparse
+import logging
 import sys
 import threading
 import time
@@ -130,9 +131,11 @@ def connect(settings: Settings) -> ray_lifecycle.ClusterState:
     import ray
 
     found = ray_lifecycle.connection(settings)
-    runtime = {"working_dir": str(ROOT), "excludes": [".venv", ".git", "models/*/checkpoints"]} if settings.ray.working_dir else {}
+    runtime = (
+        {"working_dir": str(ROOT), "excludes": [".venv", ".git", "models/*/checkpoints"]} if settings.ray.working_dir else {}
+    )
     try:
-        ray.init(address=found.address, namespace="treadle", runtime_env=runtime, log_to_driver=False, logging_level="ERROR")
+        ray.init(address=found.address, namespace="treadle", runtime_env=runtime, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise Unavailable(f"Ray at {found.address} cannot be reached: {one_sentence(error)}") from None
     return found
@@ -196,7 +199,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code; progress goes to stdout, one sentence on failure is its last line."""
     parser = argparse.ArgumentParser(prog="python -m serve_app.app", description=__doc__.splitlines()[0] if __doc__ else "")
     action = parser.add_mutually_exclusive_group(required=True)
-    action.add_argument("--deploy", action="store_true", help="put the application on the running cluster and wait until it is ready")
+    action.add_argument(
+        "--deploy", action="store_true", help="put the application on the running cluster and wait until it is ready"
+    )
     action.add_argument("--remove", action="store_true", help="take it off")
     given = parser.parse_args(argv)
     try:

@@ -25,7 +25,14 @@ def groups(slots: torch.Tensor) -> list[tuple[int, Rows]]:
 
 
 def add_delta(
-    y: torch.Tensor, x: torch.Tensor, a: torch.Tensor, b: torch.Tensor, scale: float, where: list[tuple[int, Rows]], start: int, width: int
+    y: torch.Tensor,
+    x: torch.Tensor,
+    a: torch.Tensor,
+    b: torch.Tensor,
+    scale: float,
+    where: list[tuple[int, Rows]],
+    start: int,
+    width: int,
 ) -> None:
     """``y[rows, start:start+width] += scale · x[rows] Aᵀ Bᵀ`` for the adapter of every group.
 

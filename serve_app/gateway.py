@@ -71,7 +71,7 @@ class Gateway:
         self._embedder_name = embedder.name
         threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="search")
         self.retriever = Retriever(self.catalog, self.artifacts, threads)
-        self.live = LiveReleases(self.catalog, self._prepare, self._adopt_head)
+        self.live = LiveReleases(self.catalog, self._prepare, self._adopt_head, settings.models.base.name)
         self.answering = Answering(
             engine=engine,
             live=self.live,

@@ -55,7 +55,9 @@ class LiveReleases:
         catalog: Catalog,
         prepare: Callable[[Speaker], Awaitable[None]],
         adopt_head: Callable[[Release | None], Awaitable[None]],
+        base_name: str,
     ) -> None:
+        self._base_name = base_name
         self._catalog, self._prepare, self._adopt_head = catalog, prepare, adopt_head
         self._seen = Seen({}, {}, {})
         self._champions: dict[str, Release] = {}
@@ -73,8 +75,8 @@ class LiveReleases:
     @property
     def default(self) -> Agent | None:
         """Who answers when nobody was picked: the default agent, or the only one."""
-        named = [agent for agent in self.agents.values() if agent.default]
-        return (named or [*self.agents.values()] or [None])[0]
+        named = [agent for agent in self.agents.values() if agent.default] or [*self.agents.values()]
+        return named[0] if named else None
 
     def champion(self, name: str) -> Speaker:
         """The agent's champion, or ``agent@base`` until its first champion is ready.
@@ -114,16 +116,16 @@ class LiveReleases:
             return Speaker(release.card, release, release.indexes)
         raise await self.unknown(model)
 
-    async def unknown(self, model: str, *others: str) -> NotFound:
+    async def unknown(self, model: str) -> NotFound:
         """The error for a model that is not served, with the names most like it."""
-        close = near(model, [*await self.names(), *others])
+        close = near(model, await self.names())
         hint = f"did you mean {' or '.join(close)}?" if close else "GET /v1/models lists them."
         return NotFound(f"There is no model '{model}'; {hint}")
 
     async def names(self) -> list[str]:
-        """Every name that answers: agents, ``agent@base`` and all releases."""
+        """Every name that answers: auto, agents, ``agent@base``, all releases, and the base model."""
         refs = await asyncio.to_thread(self._read_refs)
-        return ["auto", *self.agents, *(f"{name}@{BASE_VERSION}" for name in self.agents), *refs]
+        return ["auto", *self.agents, *(f"{name}@{BASE_VERSION}" for name in self.agents), *refs, self._base_name]
 
     def _read_release(self, ref: str) -> Release:
         with self._catalog.reading() as work:
@@ -141,7 +143,9 @@ class LiveReleases:
         gone = [name for name in self._champions if name not in seen.champions]
         for name in gone:
             del self._champions[name]
-        await asyncio.gather(*(self._follow_agent(name, version) for name, version in seen.champions.items() if name in seen.agents))
+        await asyncio.gather(
+            *(self._follow_agent(name, version) for name, version in seen.champions.items() if name in seen.agents)
+        )
         await self._follow_head(seen.champions.get(ROUTER))
 
     async def follow(self, every: float) -> None:

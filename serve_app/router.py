@@ -52,4 +52,3 @@ class RouterHead:
 def default_route(agent: str) -> Route:
     """The route while there is no head."""
     return Route(agent=agent, chosen_by="default")
-

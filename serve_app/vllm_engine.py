@@ -63,7 +63,11 @@ class EngineProcess(VLLMEngine):
 
     def _prepare_engine_config(self, callback_ctx: Any) -> Any:
         arguments, frontend, config = super()._prepare_engine_config(callback_ctx)
-        if config.device_config.device_type == "cpu" and config.parallel_config.world_size == 1 and cpu_cores() <= ONE_PROCESS_CORES:
+        if (
+            config.device_config.device_type == "cpu"
+            and config.parallel_config.world_size == 1
+            and cpu_cores() <= ONE_PROCESS_CORES
+        ):
             config.parallel_config.distributed_executor_backend = "uni"
         return arguments, frontend, config
 
@@ -206,4 +210,3 @@ def _reason(error: BaseException) -> str:
         return error.message
     text = str(error).strip().splitlines()
     return text[0].removeprefix("Call to add_lora method failed: ") if text else type(error).__name__
-

@@ -96,8 +96,11 @@ async def ask_all(
         heard(done)
         return result
 
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(one(question)) for question in asked]
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one(question)) for question in asked]
+    except ExceptionGroup as several:
+        raise several.exceptions[0] from None
     return tuple(task.result() for task in tasks)
 
 
@@ -111,10 +114,7 @@ def measure(job: JobRun, release: str, asked: QuestionSet, retrieve: bool, concu
         async with httpx.AsyncClient(base_url=address, headers=headers, timeout=_TIMEOUT_SECONDS, limits=limits) as client:
             return await ask_all(client, release, asked.questions, retrieve, concurrency, heard)
 
-    try:
-        results = asyncio.run(go())
-    except ExceptionGroup as several:
-        raise several.exceptions[0] from None
+    results = asyncio.run(go())
     evaluation = Evaluation(
         release=release, question_set=asked.name, set_digest=asked.digest, options={"retrieve": retrieve}, results=results
     )
@@ -174,7 +174,9 @@ def run(job: JobRun, recipe: EvaluateRecipe) -> dict[str, Any]:
     sets = question_sets(job, recipe.question_sets, recipe.limit)
     for one in sets:
         if release == AUTO and any(question.kind != "route" for question in one.questions):
-            raise InvalidInput(f"Question set '{one.name}' judges answers; 'auto' is evaluated on routing sets only: name a release.")
+            raise InvalidInput(
+                f"Question set '{one.name}' judges answers; 'auto' is evaluated on routing sets only: name a release."
+            )
     total = sum(len(one.questions) for one in sets)
     before = 0
     evaluations: list[Evaluation] = []
@@ -186,7 +188,13 @@ def run(job: JobRun, recipe: EvaluateRecipe) -> dict[str, Any]:
         evaluations.append(measure(job, release, one, recipe.retrieve, recipe.concurrency, heard))
         before += len(one.questions)
     passed = sum(result.passed for one in evaluations for result in one.results)
-    return {"release": release, "rate": passed / total, "passed": passed, "n": total, "sets": [summary(one) for one in evaluations]}
+    return {
+        "release": release,
+        "rate": passed / total,
+        "passed": passed,
+        "n": total,
+        "sets": [summary(one) for one in evaluations],
+    }
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -34,8 +34,8 @@ def check(lora: LoraRecipe, location: str, base_name: str, max_rank: int) -> Non
     """Raises RecipeError in one sentence when the adapter cannot grow on this base or the engine could not serve it."""
     if lora.rank > max_rank:
         raise RecipeError(
-            f"lora.rank {lora.rank} is more than the engine serves (engine.max_lora_rank {max_rank} in configs/treadle.yaml); lower the one "
-            "or raise the other."
+            f"lora.rank {lora.rank} is more than the engine serves (engine.max_lora_rank {max_rank} in configs/treadle.yaml); lower "
+            "the one or raise the other."
         )
     path = Path(location)
     if not (path / "config.json").is_file():
@@ -43,7 +43,9 @@ def check(lora: LoraRecipe, location: str, base_name: str, max_rank: int) -> Non
     config = json.loads((path / "config.json").read_text(encoding="utf-8"))
     hidden = int(config.get("hidden_size") or 0)
     if hidden and lora.rank > hidden:
-        raise RecipeError(f"lora.rank {lora.rank} is impossible on base '{base_name}', whose hidden size is {hidden}; use at most {hidden}.")
+        raise RecipeError(
+            f"lora.rank {lora.rank} is impossible on base '{base_name}' (hidden size {hidden}); use at most {hidden}."
+        )
     known = linear_modules(path)
     if lora.target_modules == "all-linear" or not known:
         return

@@ -87,7 +87,11 @@ def measure(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, recipe:
     return figures
 
 
-def replace_file(path: Path, write: Callable[[Path], None]) -> None:
+def measured_how(recipe: PretrainRecipe) -> str:
+    return f"{recipe.measure_rows} held-out conversations a skill"
+
+
+def replace_file(path: Path, write: Callable[[Path], object]) -> None:
     """Writes beside `path`, then renames: a reader sees the old file or the new one, never a part."""
     part = path.with_name(path.name + ".part")
     write(part)
@@ -102,19 +106,24 @@ def export(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Pat
     stored.load_state_dict(model.state_dict())
     stored.to(torch.bfloat16).save_pretrained(part)
     tokenizer.save_pretrained(part)
-    (part / "figures.json").write_text(json.dumps(figures, indent=2) + "\n")
     out.mkdir(parents=True, exist_ok=True)
     for file in sorted(part.iterdir()):
         file.chmod(0o644)
         os.replace(file, out / file.name)
     part.rmdir()
+    write_figures(out, figures)
+
+
+def write_figures(out: Path, figures: dict[str, Any]) -> None:
+    """Keeps the figures beside the model, and as a table in the model card where there is one."""
+    replace_file(out / "figures.json", lambda path: path.write_text(json.dumps(figures, indent=2) + "\n"))
     card = out / "README.md"
     if card.exists():
         table = "\n".join(f"| {skill} | {value:.1%} |" for skill, value in figures["exact_match"].items())
         before, _, rest = card.read_text().partition(FIGURES_START)
         after = rest.partition(FIGURES_END)[2]
         new = f"{before}{FIGURES_START}\n| skill | exact match |\n|---|---|\n{table}\n{FIGURES_END}{after}"
-        replace_file(card, lambda path: path.write_text(new) and None)  # type: ignore[func-returns-value]
+        replace_file(card, lambda path: path.write_text(new))
 
 
 class Trainer:
@@ -235,7 +244,7 @@ def run(recipe: PretrainRecipe, resume: bool) -> dict[str, Any]:
         if done or asked or trainer.seconds - measured > recipe.measure_minutes * 60:
             figures = {
                 "exact_match": measure(trainer.average, tokenizer, recipe),
-                "measured": f"{recipe.measure_rows} held-out conversations a skill",
+                "measured": measured_how(recipe),
                 "steps": trainer.steps,
                 "tokens": trainer.tokens,
                 "rows": batch.pool * POOL_ROWS,
@@ -256,6 +265,17 @@ def run(recipe: PretrainRecipe, resume: bool) -> dict[str, Any]:
     return figures
 
 
+def measure_exported(recipe: PretrainRecipe) -> dict[str, Any]:
+    """Measures the model in `out` as it is stored, and renews its figures and card."""
+    torch.set_num_threads(recipe.threads)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(recipe.out)
+    model = Qwen3ForCausalLM.from_pretrained(recipe.out, dtype=torch.float32).eval()
+    figures: dict[str, Any] = json.loads((recipe.out / "figures.json").read_text())
+    figures |= {"exact_match": measure(model, tokenizer, recipe), "measured": measured_how(recipe)}
+    write_figures(recipe.out, figures)
+    return figures
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Make the starter model from nothing.")
     parser.add_argument("--recipe", type=Path, required=True)
@@ -263,10 +283,15 @@ def main() -> None:
     parser.add_argument("--work", type=Path, help="where checkpoints go, instead of the recipe's `work`")
     parser.add_argument("--minutes", type=float, help="training time, instead of the recipe's")
     parser.add_argument("--resume", action="store_true", help="take up the checkpoint in `work`")
+    parser.add_argument("--measure", action="store_true", help="train nothing: measure the model in `out` and renew its card")
     options = parser.parse_args()
     given = yaml.safe_load(options.recipe.read_text())
     given |= {key: value for key in ("out", "work", "minutes") if (value := getattr(options, key)) is not None}
-    run(PretrainRecipe.model_validate(given), options.resume)
+    recipe = PretrainRecipe.model_validate(given)
+    if options.measure:
+        print(json.dumps(measure_exported(recipe), indent=2))
+    else:
+        run(recipe, options.resume)
 
 
 if __name__ == "__main__":

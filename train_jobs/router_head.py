@@ -61,7 +61,7 @@ def softmax(logits: Floats) -> Floats:
 
 
 def _regression(rows: int, l2: float) -> "LogisticRegression":
-    """``l2`` is per row, so that the same recipe means the same for few and for many. Classes weigh the same however many rows they have."""
+    """``l2`` is per row: a recipe means the same for few and many. Classes weigh the same however many rows they have."""
     from sklearn.linear_model import LogisticRegression
 
     return LogisticRegression(C=1.0 / (max(l2, 1e-8) * rows), class_weight="balanced", max_iter=2000)
@@ -103,22 +103,20 @@ def calibrate(held: Floats, labels: Labels, agents_: int, recall: float) -> Cali
     the middle of a plateau. Without out-of-scope rows it refuses 2 % of the in-scope ones.
     """
     inside = labels < agents_
-    temperatures = np.exp(np.linspace(np.log(0.02), np.log(5.0), 120))
+    temperatures = np.exp(np.linspace(np.log(0.02), np.log(50.0), 200))
     rows = np.arange(len(labels))
     losses = [-np.log(softmax(held / t)[rows, labels] + 1e-12).mean() for t in temperatures]
     temperature = float(temperatures[int(np.argmin(losses))])
     scores = softmax(held / temperature)[:, :agents_]
     highest, right = scores.max(axis=1), scores.argmax(axis=1) == labels
-    if inside.all():
-        threshold = float(np.quantile(highest, _UNREJECTED))
-    else:
-        threshold = _threshold(highest, right, inside, recall)
+    alone = bool(inside.all())
+    threshold = float(np.quantile(highest, _UNREJECTED)) if alone else _threshold(highest, right, inside, recall)
     metrics = {
         "in_scope_accuracy": float((right & (highest >= threshold))[inside].mean()),
         "calibration_error": _calibration_error(highest[inside], right[inside]),
         "rows": float(len(labels)),
     }
-    if not inside.all():
+    if not alone:
         metrics["out_of_scope_recall"] = float((highest[~inside] < threshold).mean())
     return Calibration(temperature, threshold, metrics)
 
@@ -143,7 +141,7 @@ def _calibration_error(confidence: Floats, right: Flags, bins: int = 10) -> floa
 
 
 def collect(cards: Sequence[Agent], rows: Sequence[RouterRow]) -> tuple[list[str], Labels, dict[str, int]]:
-    """Texts and their labels (index into ``cards``; their number for "no agent") from the rows and the cards; and what was dropped, by reason.
+    """Texts and their labels (index into ``cards``; their number for "no agent"), and what was dropped, by reason.
 
     A text given twice counts once; the later judgement wins. Raises InvalidInput when an agent has no text at all.
     """

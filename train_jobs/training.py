@@ -26,8 +26,10 @@ from cluster.domain.releases import CHAMPION, Release
 from cluster.domain.runs import MAX_ATTEMPTS
 from cluster.errors import InvalidInput, JobFailed, NotFound, RecipeError
 from cluster.job_run import JobRun
-from cluster.settings import ModelRole, cpu_cores
+from cluster.settings import ROOT, ModelRole, cpu_cores
 from train_jobs import lora
+
+_KEPT = ("train_loss", "tokens_per_s", "reward_margin", "reward_accuracy")  # of the last figures, in the release
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ def _train(job: JobRun, plan: Plan, opened: "Future[str]") -> dict[str, Any]:
         figures, curve = fit(job, plan, adapter, Path(scratch) / "progress.jsonl")
         mlflow_id = opened.result()
         job.registry.log_curves(mlflow_id, curve)
-        metrics = {name: float(figures[name]) for name in ("train_loss", "tokens_per_s", "reward_margin", "reward_accuracy") if name in figures}
+        metrics = {name: float(figures[name]) for name in _KEPT if name in figures}
         job.progress(0.97, "registering the release")
         release = job.registry.register(
             plan.card,
@@ -125,7 +127,9 @@ def check(job: JobRun, recipe: TrainRecipe) -> Plan:
     settings = job.settings
     base = ModelRole(path=recipe.base, name=Path(recipe.base).name) if recipe.base else settings.models.base
     if base.endpoint:
-        raise RecipeError(f"Base '{base.name}' is an endpoint ({base.endpoint}); adapters grow only on weights: set a path or a hub id.")
+        raise RecipeError(
+            f"Base '{base.name}' is an endpoint ({base.endpoint}); adapters grow only on weights: set a path or a hub id."
+        )
     if recipe.base and not Path(base.location).is_dir() and not NAME.fullmatch(recipe.base.split("/")[0].lower()):
         raise RecipeError(f"Base '{recipe.base}' is neither a directory nor a model id; set 'base' to one of them.")
     lora.check(recipe.lora, base.location, base.name, settings.engine.max_lora_rank)
@@ -164,6 +168,7 @@ def inputs(job: JobRun, name: str, kind: DatasetKind, refs: tuple[str, ...], fil
 
 
 def _dataset_of_file(job: JobRun, name: str, kind: DatasetKind, file: Path) -> Dataset:
+    file = file if file.is_file() else ROOT / file  # a Ray job may run in a directory of its own
     if not file.is_file():
         raise NotFound(f"There is no file '{file}' (rows); give the path of a JSONL file of {kind} rows.")
     rows = read_rows_file(file)
@@ -241,7 +246,9 @@ def fit(job: JobRun, plan: Plan, adapter: Path, progress: Path) -> tuple[dict[st
         on_worker,
         train_loop_config={"task": task},
         torch_config=TorchConfig(backend="nccl" if recipe.gpus_per_worker else "gloo"),
-        scaling_config=ScalingConfig(num_workers=recipe.workers, use_gpu=bool(recipe.gpus_per_worker), resources_per_worker=resources),
+        scaling_config=ScalingConfig(
+            num_workers=recipe.workers, use_gpu=bool(recipe.gpus_per_worker), resources_per_worker=resources
+        ),
         run_config=RunConfig(
             name=job.run.id,
             storage_path=checkpoints(job),

@@ -85,7 +85,9 @@ class PairTrainer(DPOTrainer):
         from torch.utils.data import DataLoader
         from trl.models.utils import prepare_deepspeed
 
-        loader = self.accelerator.prepare(DataLoader(dataset, batch_size=batch_size, collate_fn=self.data_collator, shuffle=False))
+        loader = self.accelerator.prepare(
+            DataLoader(dataset, batch_size=batch_size, collate_fn=self.data_collator, shuffle=False)
+        )
         # Sharded parameters (ZeRO-3) are whole only inside an engine.
         model = prepare_deepspeed(self.model, self.accelerator) if self.is_deepspeed_enabled else self.model
         model.eval()
@@ -93,7 +95,7 @@ class PairTrainer(DPOTrainer):
         for batch in loader:
             pair = self.accelerator.gather_for_metrics(self.compute_ref_log_probs(model, batch))
             found.append((pair[0].float().cpu(), pair[1].float().cpu()))
-        chosen, rejected = (torch.cat(column).tolist() for column in zip(*found))
+        chosen, rejected = (torch.cat(column).tolist() for column in zip(*found, strict=True))
         unwrapped = self.accelerator.unwrap_model(self.model)
         if "ref" in unwrapped.peft_config and not self.is_deepspeed_enabled:
             unwrapped.delete_adapter("ref")
@@ -195,9 +197,7 @@ def _trainer(
     unique = Dataset.from_dict({name: [row[name] for row in found.rows] for name in columns})
     trainer: AnswerTrainer | PairTrainer
     if isinstance(arguments, DPOConfig):
-        trainer = PairTrainer(
-            model=model, args=arguments, train_dataset=unique, processing_class=tokenizer, callbacks=[reporter]
-        )
+        trainer = PairTrainer(model=model, args=arguments, train_dataset=unique, processing_class=tokenizer, callbacks=[reporter])
         trainer.train_dataset = trainer.train_dataset.select(order)
     else:
         trainer = AnswerTrainer(

@@ -93,9 +93,7 @@ class ChatRequest(BaseModel):
             "top_p": self.top_p,
             "stop": self.stop,
         }
-        messages = (
-            Message(role="system" if one.role == "developer" else one.role, content=one.text) for one in self.messages
-        )
+        messages = (Message(role="system" if one.role == "developer" else one.role, content=one.text) for one in self.messages)
         return Ask(
             user=user,
             model=self.model,

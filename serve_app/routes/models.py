@@ -4,14 +4,9 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from serve_app.gateway import Gateway
 from serve_app.routes.access import Caller, Parts
 
 router = APIRouter()
-
-
-async def _names(parts: Gateway) -> list[str]:
-    return [*dict.fromkeys([*await parts.live.names(), parts.answering.base_name])]
 
 
 def _card(name: str) -> dict[str, Any]:
@@ -21,12 +16,12 @@ def _card(name: str) -> dict[str, Any]:
 @router.get("/v1/models")
 async def models(parts: Parts, caller: Caller) -> dict[str, Any]:
     """auto, agents, ``agent@base``, releases, and the base model."""
-    return {"object": "list", "data": [_card(name) for name in await _names(parts)]}
+    return {"object": "list", "data": [_card(name) for name in await parts.live.names()]}
 
 
 @router.get("/v1/models/{name:path}")
 async def model(name: str, parts: Parts, caller: Caller) -> dict[str, Any]:
     """One of them."""
-    if name not in await _names(parts):
-        raise await parts.live.unknown(name, parts.answering.base_name)
+    if name not in await parts.live.names():
+        raise await parts.live.unknown(name)
     return _card(name)

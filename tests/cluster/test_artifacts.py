@@ -36,7 +36,7 @@ def test_without_its_manifest_a_bundle_does_not_exist(artifacts, files):
 def test_changed_bytes_are_noticed(artifacts, files):
     bundle = artifacts.publish("adapter", files)
     (artifacts.fetch(bundle.uri) / "a.bin").write_bytes(b"tampered")
-    with pytest.raises(IntegrityError, match="a.bin .* has changed"):
+    with pytest.raises(IntegrityError, match=r"a\.bin .* has changed"):
         artifacts.fetch(bundle.uri)
 
 
@@ -71,7 +71,7 @@ def test_a_broken_row_is_named_by_line(tmp_path):
     file = tmp_path / "rows.jsonl"
     good = SftRow(question="q", answer="a", source="x").model_dump_json()
     file.write_text(f"{good}\n{json.dumps({'kind': 'sft', 'question': 'q', 'source': 's'})}\n")
-    with pytest.raises(IntegrityError, match="line 2 is not a dataset row: .*answer"):
+    with pytest.raises(IntegrityError, match=r"line 2 is not a dataset row: .*answer"):
         read_rows_file(file)
 
 

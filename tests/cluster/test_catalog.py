@@ -55,9 +55,13 @@ def test_there_is_one_default_agent(catalog):
 
 
 def test_an_exception_rolls_everything_back(catalog, agent):
-    with pytest.raises(RuntimeError), catalog.transaction() as work:
-        agents.save(work, agent)
-        raise RuntimeError
+    def failing():
+        with catalog.transaction() as work:
+            agents.save(work, agent)
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        failing()
     with catalog.reading() as work:
         assert agents.everyone(work) == []
 

@@ -74,7 +74,7 @@ def test_promotion_and_rollback_move_both_aliases(registry, tmp_path, catalog):
 
 def test_nothing_changed_is_no_release(registry, tmp_path, catalog):
     one = register(registry, tmp_path, "one")
-    with pytest.raises(Conflict, match="nothing changed since linux@0.1.0"):
+    with pytest.raises(Conflict, match=r"nothing changed since linux@0\.1\.0"):
         registry.register(Agent(name="linux"), tmp_path / "adapter-one", base_model="starter", base_digest="b", parent=one.ref)
     with catalog.reading() as work:
         assert len(releases.everything(work)) == 1

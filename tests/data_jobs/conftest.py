@@ -1,5 +1,6 @@
 """Files of every format, made on the spot; and a Ray that belongs to the tests alone."""
 
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -83,21 +84,20 @@ def job(settings: Settings) -> Iterator[JobRun]:
 
 
 @pytest.fixture(scope="module")
-def small_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def small_ray() -> Iterator[None]:
     """Ray inside this process: two CPUs, its own directory and ports; ends with the module's tests."""
-    import tempfile
-
     import ray
 
     # Ray's sockets lie below this directory, and pytest's own is too deep for them.
-    with tempfile.TemporaryDirectory(prefix="tdl") as scratch:
-        ray.init(
-            address="local",
-            num_cpus=2,
-            include_dashboard=False,
-            object_store_memory=256 << 20,
-            log_to_driver=False,
-            _temp_dir=scratch,
-        )
+    with tempfile.TemporaryDirectory(prefix="tdl", ignore_cleanup_errors=True) as scratch:
+        options = {"address": "local", "num_cpus": 2, "include_dashboard": False, "object_store_memory": 256 << 20}
+        for attempt in range(3):
+            try:
+                ray.init(**options, log_to_driver=False, _temp_dir=f"{scratch}/{attempt}")
+                break
+            except Exception:  # Ray raises just this when a busy machine starts its raylet in more than 30 s
+                ray.shutdown()
+                if attempt == 2:
+                    raise
         yield
         ray.shutdown()

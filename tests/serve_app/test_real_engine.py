@@ -1,13 +1,19 @@
 """The application on a private Ray with the real engine: vLLM, the starter model and three LoRA adapters."""
 
 import asyncio
+import os
+import socket
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import openai
+import psutil
 import pytest
 
 from cluster import ray_lifecycle
@@ -64,6 +70,31 @@ def release(settings: Settings, artifacts: Artifacts, directory: Path, agent: st
     return Release.model_validate({**whole, **changes})
 
 
+def private_ray(settings: Settings, scratch: Path) -> None:
+    """A Ray head of this test's own, without dashboard and MLflow, noted where `treadle up` notes its own."""
+    (settings.home / "logs").mkdir(parents=True, exist_ok=True)
+    gcs, http = ray_lifecycle.free_port(), ray_lifecycle.free_port()
+    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats", "--num-cpus=8"]
+    command += ["--node-ip-address=127.0.0.1", f"--port={gcs}", "--include-dashboard=false", "--object-store-memory=300000000"]
+    command += [f"--temp-dir=/tmp/treadle-test-{os.getpid()}"]
+    for option in ("ray-client-server-port", "dashboard-agent-listen-port", "dashboard-agent-grpc-port", "metrics-export-port"):
+        command.append(f"--{option}={ray_lifecycle.free_port()}")
+    env = {**os.environ, **settings.env, **ray_lifecycle.ray_environment(settings), "PYTHONPATH": str(Path.cwd()), "RAY_worker_niceness": "0"}
+    with (scratch / "ray.log").open("ab") as log:
+        child = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True, env=env)
+    process = ray_lifecycle.Process(pid=child.pid, born=psutil.Process(child.pid).create_time())
+    place = f"http://127.0.0.1:{http}"
+    noted = ray_lifecycle.ClusterState(address=f"127.0.0.1:{gcs}", dashboard=place, serve=place, processes={"ray": process})
+    ray_lifecycle.state_file(settings).write_text(noted.model_dump_json())
+    end = time.monotonic() + 240
+    while "started" not in (scratch / "ray.log").read_text():
+        assert process.alive(), (scratch / "ray.log").read_text()
+        assert time.monotonic() < end, "Ray did not start"
+        time.sleep(0.5)
+    with socket.create_connection(("127.0.0.1", gcs), timeout=5):
+        pass
+
+
 class Service:
     """The running application, as the tests ask it."""
 
@@ -107,7 +138,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
             agents.save(work, made[number].card.model_copy(update={"default": number == 0}))
             releases.move_alias(work, name, CHAMPION, "0.1.0", "test")
     try:
-        ray_lifecycle.start(settings)
+        private_ray(settings, home)
         ray_lifecycle.deploy(settings)
         yield Service(settings, catalog)
     finally:
@@ -128,7 +159,13 @@ async def test_one_batch_answers_all_adapters_and_the_base(service: Service) -> 
     for number, answer in enumerate(mixed):
         assert answer.status_code == 200, answer.text
         assert answer.json()["choices"][0]["message"]["content"] == texts[number % len(models)]
-    assert [answer["treadle"]["release"] for answer in alone] == ["linux@0.1.0", "property@0.1.0", "python@0.1.0", "linux@base", None]
+    assert [answer["treadle"]["release"] for answer in alone] == [
+        "linux@0.1.0",
+        "property@0.1.0",
+        "python@0.1.0",
+        "linux@base",
+        None,
+    ]
 
 
 def test_the_openai_client_streams_from_auto_agent_and_release(service: Service) -> None:
@@ -208,7 +245,12 @@ async def test_a_client_that_leaves_ends_its_generation(service: Service) -> Non
     """The engine has 64 places: were abandoned answers written to their end, the questions after them would wait for minutes."""
     async with service.client() as client:
         for _ in range(70):
-            body = {"model": "starter", "messages": [{"role": "user", "content": "repeat a a a"}], "stream": True, "max_tokens": 900}
+            body = {
+                "model": "starter",
+                "messages": [{"role": "user", "content": "repeat a a a"}],
+                "stream": True,
+                "max_tokens": 900,
+            }
             async with client.stream("POST", "/v1/chat/completions", json=body) as answer:
                 async for _line in answer.aiter_lines():
                     break

@@ -58,9 +58,11 @@ def test_a_row_that_does_not_fit_is_dropped_whole_and_counted(tokenizer: Any) ->
 
 
 def test_no_row_left_is_one_sentence(tokenizer: Any) -> None:
-    with pytest.raises(InvalidInput, match=r"No row is left to train on \(1 longer than 8 tokens\); give more rows or raise max_length"):
+    with pytest.raises(
+        InvalidInput, match=r"No row is left to train on \(1 longer than 8 tokens\); give more rows or raise max_length"
+    ):
         examples.tokenise([ROW], tokenizer, "", 8)
-    with pytest.raises(InvalidInput, match="router.*cannot train an agent"):
+    with pytest.raises(InvalidInput, match=r"router.*cannot train an agent"):
         examples.tokenise([RouterRow(text="t", agent="a", source="s")], tokenizer, "", 64)
 
 
@@ -80,7 +82,9 @@ def test_order_is_repeatable_fair_and_sorted_inside_steps() -> None:
     assert order != examples.step_order(lengths, per_step=8, steps=50, seed=4)
     assert len(order) == 400
     assert {order.count(index) for index in range(100)} == {4}
-    padding = sum(8 * max(lengths[i] for i in order[at : at + 8]) - sum(lengths[i] for i in order[at : at + 8]) for at in range(0, 400, 8))
+    padding = sum(
+        8 * max(lengths[i] for i in order[at : at + 8]) - sum(lengths[i] for i in order[at : at + 8]) for at in range(0, 400, 8)
+    )
     assert padding < 0.1 * sum(lengths[index] for index in order)
 
 
