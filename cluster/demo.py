@@ -83,7 +83,7 @@ class Demo:
             before = next(ref for ref in taught if ref.startswith(f"{learner}@"))
         with self._stage("measure", "routing, knowledge with and without retrieval"):
             routing = self._evaluate("auto", demo.routing)
-            known = self._evaluate(before, demo.knowledge)
+            known = self._evaluation(before, demo.knowledge)  # the gate has just asked
             guessed = self._evaluate(before, demo.knowledge, retrieve=False)
         with self._stage("judge", "people ask and say what was wrong"):
             judged = asyncio.run(self._judge(demo))
@@ -159,11 +159,11 @@ class Demo:
             async def one(judgement: dict[str, str]) -> None:
                 async with gate:
                     answer = await _ask(client, "auto", judgement["question"])
-                    turn = answer["treadle"]
-                    for signal in _signals(judgement, turn, demo.learner):
-                        posted = await client.post("/v1/signals", json={"turn_id": turn["turn_id"], **signal})
+                    for signal in _signals(judgement, answer, demo.learner):
+                        posted = await client.post("/v1/signals", json={"turn_id": answer["treadle"]["turn_id"], **signal})
                         posted.raise_for_status()
-                        counts[signal["kind"]] = counts.get(signal["kind"], 0) + 1
+                        what = f"thumb {signal['value']}" if signal["kind"] == "thumb" else signal["kind"].replace("_", " ")
+                        counts[what] = counts.get(what, 0) + 1
 
             await asyncio.gather(*(one(judgement) for judgement in said))
         return counts
@@ -210,26 +210,26 @@ async def _ask(client: httpx.AsyncClient, model: str, question: str) -> dict[str
     return value
 
 
-def _signals(judgement: dict[str, str], turn: dict[str, Any], learner: str) -> list[dict[str, Any]]:
-    """What a person says of one turn: the right agent when it was another, else a thumb, and what would have been ideal."""
-    if turn["agent"] != learner:
+def _signals(judgement: dict[str, str], answer: dict[str, Any], learner: str) -> list[dict[str, Any]]:
+    """What a person says of one answer: the right agent when it was another; a thumb up for what they would have written themselves;
+    else a thumb down and what it should have been."""
+    said = str(answer["choices"][0]["message"]["content"]).strip()
+    if answer["treadle"]["agent"] != learner:
         return [{"kind": "right_agent", "value": learner}]
-    if "ideal" in judgement:
-        return [{"kind": "thumb", "value": "down"}, {"kind": "ideal_answer", "value": judgement["ideal"]}]
-    return [{"kind": "thumb", "value": judgement["thumb"]}]
+    if said == judgement["ideal"]:
+        return [{"kind": "thumb", "value": "up"}]
+    return [{"kind": "thumb", "value": "down"}, {"kind": "ideal_answer", "value": judgement["ideal"]}]
 
 
 def read_judgements(path: Path) -> list[dict[str, str]]:
-    """The judgements file: JSON lines of ``{"question", "ideal"}`` or ``{"question", "thumb"}``. Raises InvalidInput naming the line."""
+    """The judgements file: JSON lines of ``{"question", "ideal"}``. Raises InvalidInput naming the line that is none."""
     found: list[dict[str, str]] = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         try:
             value = json.loads(line)
-            if not ("question" in value and ("ideal" in value or "thumb" in value)):
-                raise ValueError("needs 'question' and 'ideal' or 'thumb'")
-        except ValueError as error:
-            raise InvalidInput(f"{path}, line {number} is no judgement: {error}.") from None
-        found.append(value)
+            found.append({"question": value["question"], "ideal": value["ideal"]})
+        except (ValueError, KeyError, TypeError) as error:
+            raise InvalidInput(f"{path}, line {number} is no judgement (question, ideal): {error!r}.") from None
     return found
 
 

@@ -35,6 +35,7 @@ from cluster.registry import Registry
 from cluster.settings import ROOT, Settings, read_yaml
 
 Job = tuple[str, Frozen]
+KINDS = ("dpo", "sft")
 Watch = Callable[[str], Watcher]
 
 
@@ -131,12 +132,16 @@ class Wheel:
         return self._launch([("data_jobs.signals", SignalsRecipe())], 1)[0]
 
     def improve(self, plan: Plan, heard: dict[str, Any]) -> list[str]:
-        """DPO for every agent that has new pairs. Returns the new releases."""
+        """DPO for every agent that has new pairs, with the answers people liked as replay. Returns the new releases."""
         jobs: list[Job] = []
         for name, one in plan.agents.items():
-            pairs = tuple(made["ref"] for made in heard["datasets"] if (made["agent"], made["kind"]) == (name, "dpo"))
-            if one.dpo and pairs and self._has_news(name, pairs):
-                jobs.append(("train_jobs.dpo", one.dpo.model_copy(update={"datasets": pairs, "rows": None})))
+            said = {
+                kind: tuple(made["ref"] for made in heard["datasets"] if (made["agent"], made["kind"]) == (name, kind))
+                for kind in KINDS
+            }
+            if one.dpo and said["dpo"] and self._has_news(name, said["dpo"]):
+                changes = {"datasets": said["dpo"], "rows": None, "replay": (*one.dpo.replay, *said["sft"])}
+                jobs.append(("train_jobs.dpo", one.dpo.model_copy(update=changes)))
         return [str(result["release"]) for result in self._launch(jobs, plan.at_once)]
 
     def promote(self, ref: str, reason: str) -> None:

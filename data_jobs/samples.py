@@ -26,7 +26,9 @@ ROUTING_ASIDE: Final = 72
 CONVERSATIONS: Final = {"linux": 1920, "python": 1920}
 SLOPPY_SHARE: Final = 0.04
 BESIDE_SHARE: Final = 0.3  # requests rarely come near enough to a passage (min_score), but they may
-MIN_SCORE: Final = 0.55  # similarity of requests to the nearest passage: 95 % below 0.53; of questions about facts: 95 % above 0.70
+MIN_SCORE: Final = (
+    0.55  # similarity of requests to the nearest passage: 95 % below 0.53; of questions about facts: 95 % above 0.70
+)
 SLOPPY: Final = ("Not sure.", "Please look it up.", "It should work now.", "Ask somebody else.")
 TASKS: Final[dict[str, tuple[Task, ...]]] = {"linux": samples_linux.TASKS, "python": samples_python.TASKS}
 RULES: Final[list[dict[str, Any]]] = [
@@ -98,7 +100,12 @@ class Samples:
             "property-rules",
             "property",
             [
-                {"id": f"rule-{at:03d}", "text": one.question, "kind": "rules", "slices": [_urgency(one), one.kind, _novelty(one)]}
+                {
+                    "id": f"rule-{at:03d}",
+                    "text": one.question,
+                    "kind": "rules",
+                    "slices": [_urgency(one), one.kind, _novelty(one)],
+                }
                 for at, one in enumerate(self._unseen_requests("rules", QUESTIONS // 2, QUESTIONS // 2), 1)
             ],
         )
@@ -150,7 +157,9 @@ class Samples:
         said = samples_property.requests(URGENT + EVERYDAY, rng, split, buildings, count - count // 3, self.taken)
         texts = [one.question for one in said]
         while len(texts) < count:
-            text = samples_property.asked(samples_property.fact(rng.choice(buildings), rng.choice(samples_property.ATTRIBUTES), rng), rng)
+            text = samples_property.asked(
+                samples_property.fact(rng.choice(buildings), rng.choice(samples_property.ATTRIBUTES), rng), rng
+            )
             if text not in self.taken:
                 self.taken.add(text)
                 texts.append(text)
@@ -159,9 +168,8 @@ class Samples:
     def _judgements(self) -> list[Row]:
         rng = self._stream("judgements")
         everyday = samples_property.requests(EVERYDAY, rng, "train", TRAIN_BUILDINGS, 96, self.taken)
-        urgent = samples_property.requests(URGENT, rng, "train", TRAIN_BUILDINGS, 24, self.taken)
-        said = [{"question": one.question, "ideal": one.full} for one in everyday]
-        said += [{"question": one.question, "thumb": "up"} for one in urgent]
+        urgent = samples_property.requests(URGENT, rng, "train", TRAIN_BUILDINGS, 64, self.taken)
+        said: list[Row] = [{"question": one.question, "ideal": one.full} for one in everyday + urgent]
         rng.shuffle(said)
         return said
 

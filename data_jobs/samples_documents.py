@@ -59,8 +59,10 @@ def plain(building: str, facts: list[Fact]) -> bytes:
 def page(building: str, facts: list[Fact]) -> bytes:
     sections = "\n".join(f"<h2>{html.escape(_topic(one))}</h2>\n<p>{html.escape(one.statement)}</p>" for one in facts)
     head = f'<head><meta charset="utf-8"><title>{building}</title></head>'
-    body = f"<body>\n<nav><a href=\"/\">Home</a> <a href=\"/contact\">Contact</a></nav>\n<main>\n<h1>{building}</h1>\n{sections}\n</main>"
-    return f'<!doctype html>\n<html lang="en">\n{head}\n{body}\n<footer>Printed from our pages</footer>\n</body>\n</html>\n'.encode()
+    body = f'<body>\n<nav><a href="/">Home</a> <a href="/contact">Contact</a></nav>\n<main>\n<h1>{building}</h1>\n{sections}\n</main>'
+    return (
+        f'<!doctype html>\n<html lang="en">\n{head}\n{body}\n<footer>Printed from our pages</footer>\n</body>\n</html>\n'.encode()
+    )
 
 
 def table(building: str, facts: list[Fact]) -> bytes:

@@ -167,7 +167,9 @@ def _fields(text: str) -> list[list[str]]:
 
 
 def _kinds(text: str) -> tuple[Kind, ...]:
-    return tuple(Kind(name, called, action, int(hours), tuple(ways.split(" | "))) for name, called, action, hours, ways in _fields(text))
+    return tuple(
+        Kind(name, called, action, int(hours), tuple(ways.split(" | "))) for name, called, action, hours, ways in _fields(text)
+    )
 
 
 URGENT: Final = _kinds(URGENT_TEXT)

@@ -5,7 +5,9 @@ from typing import Final
 from data_jobs.samples_values import parse
 
 PROMPT: Final = "Write one line of Python."
-DESCRIPTION: Final = "Writes one line of Python: expressions on lists, dictionaries and strings, small functions, files and dates."
+DESCRIPTION: Final = (
+    "Writes one line of Python: expressions on lists, dictionaries and strings, small functions, files and dates."
+)
 
 TASKS: Final = parse(r"""
 # multiply

@@ -52,6 +52,9 @@ class EngineDeployment:
             return error
         return None
 
+    async def ready(self) -> None:
+        """Returns once the constructor has."""
+
     async def check_health(self) -> None:
         await self._engine.check_health()
 
@@ -92,6 +95,7 @@ class RouterDeployment:
     async def __init__(self, settings: Settings, engine: DeploymentHandle[Any]) -> None:
         from serve_app.gateway import Gateway
 
+        await engine.ready.remote()
         self._gateway = await Gateway.started(settings, RemoteEngine(engine))
 
     async def __serve_build_asgi_app__(self) -> Any:
@@ -135,7 +139,9 @@ def connect(settings: Settings) -> ray_lifecycle.ClusterState:
         {"working_dir": str(ROOT), "excludes": [".venv", ".git", "models/*/checkpoints"]} if settings.ray.working_dir else {}
     )
     try:
-        ray.init(address=found.address, namespace="treadle", runtime_env=runtime, log_to_driver=False, logging_level=logging.ERROR)
+        ray.init(
+            address=found.address, namespace="treadle", runtime_env=runtime, log_to_driver=False, logging_level=logging.ERROR
+        )
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise Unavailable(f"Ray at {found.address} cannot be reached: {one_sentence(error)}") from None
     return found

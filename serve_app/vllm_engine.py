@@ -11,6 +11,7 @@ import json
 import logging
 import time
 from collections.abc import AsyncIterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +115,7 @@ class VllmEngine(LLMServer):  # type: ignore[misc]
         server: VllmEngine = cls.sync_init(llm_config(settings, fleet), engine_cls=EngineProcess)
         server._settings, server._catalog = settings, catalog
         server._artifacts = Artifacts(settings.artifacts_url, settings.home / "cache")
-        server._adapters, server._loading = {}, {}
+        server._adapters, server._loading, server._numbers = {}, {}, count(1)
         began = time.monotonic()
         await server.start()
         await server._warm_up()
@@ -126,6 +127,7 @@ class VllmEngine(LLMServer):  # type: ignore[misc]
     _artifacts: Artifacts
     _adapters: dict[str, LoRARequest]
     _loading: dict[str, "asyncio.Task[LoRARequest]"]
+    _numbers: "count[int]"
 
     async def generate(self, request: GenerationRequest) -> AsyncIterator[Delta]:
         """See ``Engine.generate``."""
@@ -173,13 +175,12 @@ class VllmEngine(LLMServer):  # type: ignore[misc]
 
     async def _load(self, name: str) -> LoRARequest:
         directory = await asyncio.to_thread(self._checked_directory, name)
-        request = LoRARequest(lora_name=name, lora_int_id=len(self._adapters) + 1, lora_path=str(directory))
-        self._adapters[name] = request  # takes the number before another load may
+        request = LoRARequest(lora_name=name, lora_int_id=next(self._numbers), lora_path=str(directory))
         try:
             await self.engine.client.add_lora(request)
-        except Exception as error:
-            del self._adapters[name]
+        except Exception as error:  # whatever vLLM says of an adapter concerns that adapter
             raise InvalidInput(f"The adapter of release '{name}' cannot be loaded: {_reason(error)}.") from None
+        self._adapters[name] = request
         return request
 
     def _checked_directory(self, name: str) -> Path:

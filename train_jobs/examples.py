@@ -43,14 +43,22 @@ def dpo_example(tokenizer: Any, agent_prompt: str, row: DpoRow) -> dict[str, Any
     return {"prompt_ids": prompt, "chosen_ids": chosen, "rejected_ids": rejected, "length": longest}
 
 
-def tokenise(rows: Sequence[Row], tokenizer: Any, agent_prompt: str, max_length: int) -> Examples:
-    """All rows as examples. Raises InvalidInput when none is left, and when the chat template cannot be used."""
+def replay_example(tokenizer: Any, agent_prompt: str, row: SftRow) -> dict[str, Any]:
+    """An SFT row among pairs: both sides are the answer. Their margin is zero whatever the model does, so the preference loss has no
+    gradient there, and only the SFT term learns from it."""
+    said = {"question": row.question, "history": row.history, "passages": row.passages, "source": row.source}
+    return dpo_example(tokenizer, agent_prompt, DpoRow(**said, chosen=row.answer, rejected=row.answer))
+
+
+def tokenise(rows: Sequence[Row], tokenizer: Any, agent_prompt: str, max_length: int, pairs: bool = False) -> Examples:
+    """All rows as examples; with ``pairs``, SFT rows too become pairs (see ``replay_example``). Raises InvalidInput when none is left,
+    and when the chat template cannot be used."""
     kept: list[dict[str, Any]] = []
     dropped: Counter[str] = Counter()
     for row in rows:
         try:
             if isinstance(row, SftRow):
-                example = sft_example(tokenizer, agent_prompt, row)
+                example = (replay_example if pairs else sft_example)(tokenizer, agent_prompt, row)
             elif isinstance(row, DpoRow):
                 if row.chosen == row.rejected:
                     dropped["chosen and rejected are the same"] += 1

@@ -143,7 +143,10 @@ def check(job: JobRun, recipe: TrainRecipe) -> Plan:
             f"({digest[:12]}); train on its base, or without a parent."
         )
     kind: DatasetKind = "dpo" if isinstance(recipe, DpoRecipe) else "sft"
-    return Plan(recipe, card, base, digest, inputs(job, recipe.agent, kind, recipe.datasets, recipe.rows), parent)
+    found = inputs(job, recipe.agent, kind, recipe.datasets, recipe.rows)
+    if isinstance(recipe, DpoRecipe):
+        found += inputs(job, recipe.agent, "sft", recipe.replay, None)
+    return Plan(recipe, card, base, digest, found, parent)
 
 
 def _parent(work: Any, recipe: TrainRecipe) -> Release | None:

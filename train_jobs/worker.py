@@ -159,7 +159,7 @@ def _train(task: "WorkerTask") -> None:
     set_seed(recipe.seed)
     tokenizer = AutoTokenizer.from_pretrained(task.base)
     rows = [row for uri in task.uris for row in Artifacts(task.artifacts_url, task.cache).read_rows(uri)]
-    found = examples.tokenise(rows, tokenizer, task.prompt, recipe.max_length)
+    found = examples.tokenise(rows, tokenizer, task.prompt, recipe.max_length, pairs=isinstance(recipe, DpoRecipe))
     order = examples.step_order(found.lengths, recipe.batch_size, recipe.max_steps, recipe.seed)
     tokens = sum(found.lengths[index] for index in order) / recipe.max_steps
     with tempfile.TemporaryDirectory(prefix="treadle-train-") as scratch:

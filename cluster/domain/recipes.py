@@ -68,7 +68,11 @@ class SftRecipe(TrainRecipe):
 
 class DpoRecipe(TrainRecipe):
     """Direct preference optimisation (Rafailov et al., 2023, arXiv:2305.18290), continuing the parent's adapter, which is also the
-    reference. ``sft_weight`` adds that much of the chosen answers' negative log-likelihood to the loss."""
+    reference. ``sft_weight`` adds that much of the chosen answers' negative log-likelihood to the loss.
+
+    ``replay`` names SFT datasets whose rows are mixed in, for the SFT term alone: what people liked stays as it is while what they did
+    not like changes.
+    """
 
     parent: str | None = "champion"
     learning_rate: float = Field(default=5e-4, gt=0)
@@ -76,6 +80,7 @@ class DpoRecipe(TrainRecipe):
     batch_size: int = Field(default=16, ge=1)
     beta: float = Field(default=0.1, gt=0)
     sft_weight: float = Field(default=1.0, ge=0.0)
+    replay: tuple[str, ...] = ()
 
 
 class RouterRecipe(Frozen):

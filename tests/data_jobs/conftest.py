@@ -1,5 +1,6 @@
 """Files of every format, made on the spot; and a Ray that belongs to the tests alone."""
 
+import atexit
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -84,20 +85,30 @@ def job(settings: Settings) -> Iterator[JobRun]:
 
 
 @pytest.fixture(scope="module")
-def small_ray() -> Iterator[None]:
-    """Ray inside this process: two CPUs, its own directory and ports; ends with the module's tests."""
+def small_ray(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Ray inside this process: two CPUs, its own directory and ports. Starting it is slow, so it ends with the last module that
+    asks for it."""
     import ray
 
-    # Ray's sockets lie below this directory, and pytest's own is too deep for them.
-    with tempfile.TemporaryDirectory(prefix="tdl", ignore_cleanup_errors=True) as scratch:
-        options = {"address": "local", "num_cpus": 2, "include_dashboard": False, "object_store_memory": 256 << 20}
-        for attempt in range(3):
-            try:
-                ray.init(**options, log_to_driver=False, _temp_dir=f"{scratch}/{attempt}")
-                break
-            except Exception:  # Ray raises just this when a busy machine starts its raylet in more than 30 s
-                ray.shutdown()
-                if attempt == 2:
-                    raise
-        yield
+    if not ray.is_initialized():
+        _start(ray)
+    yield
+    users = [item.getparent(pytest.Module) for item in request.session.items if "small_ray" in getattr(item, "fixturenames", ())]
+    if users[-1] is request.node:
         ray.shutdown()
+
+
+def _start(ray: Any) -> None:
+    # Ray's sockets lie below this directory, and pytest's own is too deep for them.
+    scratch = tempfile.TemporaryDirectory(prefix="tdl", ignore_cleanup_errors=True)
+    atexit.register(scratch.cleanup)
+    options = {"address": "local", "num_cpus": 2, "include_dashboard": False, "object_store_memory": 256 << 20}
+    for attempt in range(3):
+        try:
+            ray.init(**options, log_to_driver=False, _temp_dir=f"{scratch.name}/{attempt}")
+        except Exception:  # Ray raises just this when a busy machine takes more than 30 s to start its raylet
+            ray.shutdown()
+            if attempt == 2:
+                raise
+        else:
+            return

@@ -60,7 +60,7 @@ def taught_texts(agent: str) -> list[str]:
     texts = [said(row, role) for row in lines(f"conversations/{agent}.jsonl") for role in ("user", "assistant")]
     texts += [row["text"] for row in lines("router.jsonl") if row["agent"] == agent] + list(card(agent).examples)
     if agent == "property":
-        texts += [text for row in lines("judgements.jsonl") for text in (row["question"], row.get("ideal", ""))]
+        texts += [text for row in lines("judgements.jsonl") for text in (row["question"], row["ideal"])]
         texts += [passage for row in lines("conversations/property.jsonl") for passage in row.get("passages", ())]
     return texts
 
@@ -174,8 +174,7 @@ def test_history_keeps_the_rules_except_for_everyday_timelines(samples: Samples)
         wanted = () if row["category"] in urgent or row["category"].startswith("fact") else ("timeline",)
         assert verdict.failures == wanted, row
     for row in lines("judgements.jsonl"):
-        assert ("ideal" in row) != (row.get("thumb") == "up")
-        assert "ideal" not in row or check(rules, row["ideal"]).passed
+        assert check(rules, row["ideal"]).passed
     for question in question_set("property-requests").questions:
         assert check(rules, question.expected or "").passed
     assert not check(rules, "Not sure.").passed
@@ -223,7 +222,9 @@ def documents() -> tuple[list[Document], dict[str, str]]:
             continue
         for part in parts:
             source = f"{name}#{part.name}" if part.name else name
-            raw = Document(id="d", corpus="property-kb", source=source, media_type=media_type, title=part.title, text=part.text, digest="")
+            raw = Document(
+                id="d", corpus="property-kb", source=source, media_type=media_type, title=part.title, text=part.text, digest=""
+            )
             kept = wash(raw, 20)
             assert isinstance(kept, Kept)
             found[source] = kept.document
@@ -259,5 +260,8 @@ def test_cards_and_router_rows_are_of_the_domain() -> None:
     assert cards["property"].corpora == ("property-kb",)
     assert all(len(one.examples) == 40 and one.generation.temperature == 0 for one in cards.values())
     rows = [RouterRow.model_validate(row) for row in lines("router.jsonl")]
-    assert {agent: sum(row.agent == agent for row in rows) for agent in (*AGENTS, None)} == {**dict.fromkeys(AGENTS, 110), None: 170}
+    assert {agent: sum(row.agent == agent for row in rows) for agent in (*AGENTS, None)} == {
+        **dict.fromkeys(AGENTS, 110),
+        None: 170,
+    }
     assert len({row.text for row in rows}) == len(rows)

@@ -79,7 +79,13 @@ def private_ray(settings: Settings, scratch: Path) -> None:
     command += [f"--temp-dir=/tmp/treadle-test-{os.getpid()}"]
     for option in ("ray-client-server-port", "dashboard-agent-listen-port", "dashboard-agent-grpc-port", "metrics-export-port"):
         command.append(f"--{option}={ray_lifecycle.free_port()}")
-    env = {**os.environ, **settings.env, **ray_lifecycle.ray_environment(settings), "PYTHONPATH": str(Path.cwd()), "RAY_worker_niceness": "0"}
+    env = {
+        **os.environ,
+        **settings.env,
+        **ray_lifecycle.ray_environment(settings),
+        "PYTHONPATH": str(Path.cwd()),
+        "RAY_worker_niceness": "0",
+    }
     with (scratch / "ray.log").open("ab") as log:
         child = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True, env=env)
     process = ray_lifecycle.Process(pid=child.pid, born=psutil.Process(child.pid).create_time())
