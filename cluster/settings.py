@@ -114,6 +114,12 @@ class Settings(Frozen):
     models: Models
 
     @property
+    def ray_token(self) -> Path:
+        """The file with the token of this home's Ray; one that the environment names already goes first, because a process that has
+        talked to one Ray cannot change its token any more."""
+        return Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or self.home / "ray_token")
+
+    @property
     def env(self) -> dict[str, str]:
         """The environment that makes another process load these settings."""
         names = ("TREADLE_SETTINGS", "TREADLE_CATALOG_URL", "TREADLE_ARTIFACTS_URL", "TREADLE_MLFLOW_URL", "RAY_AUTH_TOKEN_PATH")

@@ -50,7 +50,7 @@ def loop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
     scratch = tmp_path_factory.mktemp("loop")
     (scratch / "treadle.yaml").write_text(SETTINGS)
     given = {"TREADLE_HOME": str(scratch / "home"), "TREADLE_SETTINGS": str(scratch / "treadle.yaml")}
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("TREADLE_", "RAY_"))}
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("TREADLE_")}
     before = dict(os.environ)
     os.environ.clear()
     os.environ.update({**clean, **given})
