@@ -76,8 +76,12 @@ def connection(settings: Settings) -> ClusterState:
 def ray_environment(settings: Settings) -> dict[str, str]:
     """The environment of every process that talks to this cluster's Ray: token authentication with the home's token."""
     token = settings.ray_token
-    # A busy machine needs more than Ray's 30 s to start a node.
-    fixed = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_raylet_start_wait_time_s": "120"}
+    fixed = {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        "RAY_raylet_start_wait_time_s": "120",  # a busy machine needs more than Ray's 30 s
+        "RAY_worker_niceness": "0",  # Ray's workers are the work here; by default anything else goes before them
+    }
     if settings.ray.address is not None:
         return fixed
     if not token.exists():
