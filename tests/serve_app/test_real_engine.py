@@ -39,7 +39,7 @@ profiles:
 """
 
 
-def adapter(base: str, seed: int, place: Path, rank: int = 8, scale: float = 0.2) -> Path:
+def adapter(base: str, seed: int, place: Path, rank: int = 8, scale: float = 0.8) -> Path:
     """A LoRA with random A and B: it says nonsense, but its own."""
     import torch
     from peft import LoraConfig, get_peft_model
