@@ -25,6 +25,7 @@ from cluster.errors import Conflict, NotFound, Unavailable
 from cluster.settings import ROOT, Settings
 
 Say = Callable[[str], None]
+RAY_STARTS = 4
 
 
 class Process(Frozen):
@@ -175,7 +176,6 @@ def start(settings: Settings, say: Say = print) -> ClusterState:
     gcs = claim_port(settings.ray.gcs_port, "Ray", "ray.gcs_port")
     dashboard = claim_port(settings.ray.dashboard_port, "Ray's dashboard", "ray.dashboard_port")
     mlflow = claim_port(settings.mlflow.port, "MLflow", "mlflow.port")
-    processes: dict[str, Process] = {}
     made = ClusterState(
         address=f"127.0.0.1:{gcs}",
         dashboard=f"http://127.0.0.1:{dashboard}",
@@ -184,21 +184,45 @@ def start(settings: Settings, say: Say = print) -> ClusterState:
     )
     try:
         say("starting Ray")
-        processes["ray"] = _spawn("ray", _ray_command(settings, gcs, dashboard), settings, {})
+        made = _start_ray(settings, made, _ray_command(settings, gcs, dashboard), say)
+        say("starting MLflow")
         # MLflow's server starts nine more processes for jobs of its own that nothing here uses.
         quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-        processes["mlflow"] = _spawn("mlflow", _mlflow_command(settings, mlflow), settings, quiet)
-        made = made.model_copy(update={"processes": processes})
-        write_whole(state_file(settings), made.model_dump_json(indent=1).encode())
-        # The dashboard answers before the node does: only the command's own word says that both are there.
-        _wait("ray", lambda: "Ray runtime started" in _log(settings, "ray"), processes["ray"], settings, 180)
-        _wait("ray", lambda: _answers(f"{made.dashboard}/api/version"), processes["ray"], settings, 60)
-        say("starting MLflow")
-        _wait("mlflow", lambda: _answers(f"{made.mlflow}/health"), processes["mlflow"], settings, 180)
+        made = _noted(settings, made, "mlflow", _spawn("mlflow", _mlflow_command(settings, mlflow), settings, quiet))
+        _wait("mlflow", lambda: _answers(f"{made.mlflow}/health"), made.processes["mlflow"], settings, 180)
     except BaseException:
-        stop(settings, say)
+        if state(settings) is not None:
+            stop(settings, say)
         raise
     return made
+
+
+def _noted(settings: Settings, made: ClusterState, name: str, process: Process) -> ClusterState:
+    """The state with one more process, written down before anything is waited for: what is started can always be stopped."""
+    made = made.model_copy(update={"processes": {**made.processes, name: process}})
+    write_whole(state_file(settings), made.model_dump_json(indent=1).encode())
+    return made
+
+
+def _start_ray(settings: Settings, made: ClusterState, command: list[str], say: Say) -> ClusterState:
+    """A raylet gives its agents 15 s to come up, whatever its settings say, and dies when a busy machine needs longer: then it is
+    started again. What came up by then is in the page cache, so the next start is faster."""
+    dashboard = made.dashboard
+    scratch = next(word.partition("=")[2] for word in command if word.startswith("--temp-dir="))
+    for attempt in range(1, RAY_STARTS + 1):
+        made = _noted(settings, made, "ray", _spawn("ray", command, settings, {}))
+        process = made.processes["ray"]
+        try:
+            # The dashboard answers before the node does: only the command's own word says that both are there.
+            _wait("ray", lambda: "Ray runtime started" in _log(settings, "ray"), process, settings, 180)
+            _wait("ray", lambda: _answers(f"{dashboard}/api/version"), process, settings, 60)
+            return made
+        except Unavailable:
+            if attempt == RAY_STARTS:
+                raise
+            say(f"Ray did not come up (attempt {attempt} of {RAY_STARTS}); starting it again")
+            _end([process, *_below(scratch)])
+    raise AssertionError("unreachable")
 
 
 def _ray_command(settings: Settings, gcs: int, dashboard: int) -> list[str]:
@@ -243,10 +267,26 @@ def stop(settings: Settings, say: Say = print) -> None:
     found = state(settings)
     if found is None:
         raise NotFound(f"No cluster runs for {settings.home}; there is nothing to stop.")
+    for name in found.processes:
+        say(f"stopping {name}")
+    _end(list(found.processes.values()))
+    state_file(settings).unlink(missing_ok=True)
+
+
+def _below(scratch: str) -> list[Process]:
+    """The processes of the Ray that keeps its files in ``scratch`` (a random name, so nobody else's)."""
+    found = []
+    for one in psutil.process_iter(["cmdline", "create_time"]):
+        if any(scratch in word for word in one.info["cmdline"] or ()):
+            found.append(Process(pid=one.pid, born=one.info["create_time"]))
+    return found
+
+
+def _end(processes: list[Process]) -> None:
+    """End processes and all their children: asked first, then killed."""
     trees: list[psutil.Process] = []
-    for name, process in found.processes.items():
+    for process in processes:
         if process.alive():
-            say(f"stopping {name}")
             parent = psutil.Process(process.pid)
             trees += [*parent.children(recursive=True), parent]
     for one in trees:
@@ -255,7 +295,6 @@ def stop(settings: Settings, say: Say = print) -> None:
     for one in left:
         _signal(one, signal.SIGKILL)
     psutil.wait_procs(left, timeout=5)
-    state_file(settings).unlink(missing_ok=True)
 
 
 def _signal(process: psutil.Process, number: int) -> None:

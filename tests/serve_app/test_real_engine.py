@@ -28,6 +28,7 @@ from cluster.settings import Settings, load_settings
 pytestmark = [pytest.mark.real, pytest.mark.timeout(900)]
 
 NAMES = ("linux", "property", "python")
+QUESTIONS = ("list the files", "Repeat: plum zq81 north", "When does the office open?", "Write a line about seven boats.")
 SETTINGS = """
 profile: laptop
 profiles:
@@ -157,21 +158,18 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 async def test_one_batch_answers_all_adapters_and_the_base(service: Service) -> None:
     """Each answers in the mixed batch as it does alone, and no two the same: adapters do not leak into one another."""
     models = ["linux", "property", "python", "linux@base", "starter"]
+    asked = [(model, question) for question in QUESTIONS for model in models]
     async with service.client() as client:
-        alone = [(await service.ask(client, model)).json() for model in models]
-        mixed = await asyncio.gather(*(service.ask(client, model) for model in models * 4))
+        alone = [(await service.ask(client, *one)).json() for one in asked]
+        mixed = await asyncio.gather(*(service.ask(client, *one) for one in asked * 2))
     texts = [answer["choices"][0]["message"]["content"] for answer in alone]
-    assert len(set(texts[:4])) == 4
+    said = {tuple(texts[number :: len(models)]) for number in range(4)}
+    assert len(said) == 4, "each must speak in its own way"
     for number, answer in enumerate(mixed):
         assert answer.status_code == 200, answer.text
-        assert answer.json()["choices"][0]["message"]["content"] == texts[number % len(models)]
-    assert [answer["treadle"]["release"] for answer in alone] == [
-        "linux@0.1.0",
-        "property@0.1.0",
-        "python@0.1.0",
-        "linux@base",
-        None,
-    ]
+        assert answer.json()["choices"][0]["message"]["content"] == texts[number % len(asked)]
+    refs = [answer["treadle"]["release"] for answer in alone[: len(models)]]
+    assert refs == ["linux@0.1.0", "property@0.1.0", "python@0.1.0", "linux@base", None]
 
 
 def test_the_openai_client_streams_from_auto_agent_and_release(service: Service) -> None:
