@@ -5,6 +5,8 @@ VENV    := .venv
 BIN     := $(VENV)/bin
 READY   := $(VENV)/ready-$(PROFILE)
 SINCE   := $(shell date +%s)
+# Where it is set, every process compiles every module it imports anew: the engine's imports take 27 s instead of 12.
+unexport PYTHONDONTWRITEBYTECODE
 # uv does not read pip's configuration; where a directory of wheels is set for pip, it is used, and otherwise the CPU build of
 # torch comes from PyTorch's own index, which uv knows.
 WHEELS  := $(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS),$(if $(filter cpu,$(PROFILE)),--torch-backend cpu,))

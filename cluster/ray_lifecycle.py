@@ -81,6 +81,7 @@ def ray_environment(settings: Settings) -> dict[str, str]:
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
         "RAY_raylet_start_wait_time_s": "120",  # a busy machine needs more than Ray's 30 s
+        "PYTHONDONTWRITEBYTECODE": "",  # compiled once, not by every worker
         "RAY_worker_niceness": "0",  # Ray's workers are the work here; by default anything else goes before them
     }
     if settings.ray.address is not None:
