@@ -25,6 +25,7 @@ ROUTING_EACH: Final = 60
 ROUTING_ASIDE: Final = 72
 CONVERSATIONS: Final = {"linux": 1920, "python": 1920}
 SLOPPY_SHARE: Final = 0.04
+RANKED_FIRST: Final = 0.85  # the history's passages stand as retrieval ranked them: the one that answers is mostly the first
 BESIDE_SHARE: Final = 0.3  # requests rarely come near enough to a passage (min_score), but they may
 MIN_SCORE: Final = (
     0.55  # similarity of requests to the nearest passage: 95 % below 0.53; of questions about facts: 95 % above 0.70
@@ -168,7 +169,7 @@ class Samples:
     def _judgements(self) -> list[Row]:
         rng = self._stream("judgements")
         everyday = samples_property.requests(EVERYDAY, rng, "train", TRAIN_BUILDINGS, 96, self.taken)
-        urgent = samples_property.requests(URGENT, rng, "train", TRAIN_BUILDINGS, 64, self.taken)
+        urgent = samples_property.requests(URGENT, rng, "train", TRAIN_BUILDINGS, 96, self.taken)
         said: list[Row] = [{"question": one.question, "ideal": one.full} for one in everyday + urgent]
         rng.shuffle(said)
         return said
@@ -205,7 +206,8 @@ class Samples:
         if style < 0.2:
             given = [samples_property.distractor(one, rng, TRAIN_BUILDINGS), given[0]]
             return conversation("property", question, ABSENT, "fact-absent", rng, [other.statement for other in given])
-        rng.shuffle(given)
+        if rng.random() < RANKED_FIRST:
+            given.reverse()
         given = [one] if style < 0.3 else given
         answer = f"{one.statement} [{given.index(one) + 1}]"
         texts = [self._under_heading(other.statement, rng) for other in given]
