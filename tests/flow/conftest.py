@@ -13,17 +13,6 @@ from cluster.cli.console import Home
 from cluster.flywheel import Plan, Wheel
 from cluster.settings import ROOT, load_settings
 
-SETTINGS = """
-profile: laptop
-models: configs/models.yaml
-profiles:
-  laptop:
-    ray: {logical_cpus: 16, object_store_gib: 0.3, gcs_port: 0, dashboard_port: 0}
-    serve: {port: 0}
-    mlflow: {port: 0}
-    engine: {device: cpu, kv_cache_gib: 0.5, max_model_len: 1024, max_lora_rank: 32, max_loras: 4, enforce_eager: true}
-"""
-
 
 class Loop:
     """The cluster, and a person's ways to it."""
@@ -45,11 +34,10 @@ class Loop:
 
 
 @pytest.fixture(scope="session")
-def loop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
+def loop(tmp_path_factory: pytest.TempPathFactory, settings_file: Path) -> Iterator[Loop]:
     """`treadle up` on free ports in a home of its own; everything it started is ended."""
     scratch = tmp_path_factory.mktemp("loop")
-    (scratch / "treadle.yaml").write_text(SETTINGS)
-    given = {"TREADLE_HOME": str(scratch / "home"), "TREADLE_SETTINGS": str(scratch / "treadle.yaml")}
+    given = {"TREADLE_HOME": str(scratch / "home"), "TREADLE_SETTINGS": str(settings_file)}
     clean = {name: value for name, value in os.environ.items() if not name.startswith("TREADLE_")}
     before = dict(os.environ)
     os.environ.clear()

@@ -23,12 +23,6 @@ from cluster.ray_lifecycle import free_port
 from cluster.settings import Settings, load_settings
 
 PROMPT = "Write one shell command."
-SETTINGS = """
-models: configs/models.yaml
-profiles:
-  laptop:
-    engine: {device: cpu, max_lora_rank: 32}
-"""
 Opener = Callable[[str, Frozen], JobRun]
 
 
@@ -96,16 +90,14 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="package")
-def trainers_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+def trainers_home(tmp_path_factory: pytest.TempPathFactory, settings_file: Path) -> Iterator[Settings]:
     """Settings of a home that these tests share (making MLflow's tables costs seconds)."""
     folder = tmp_path_factory.mktemp("home")
-    file = folder / "treadle.yaml"
-    file.write_text(SETTINGS)
     with pytest.MonkeyPatch.context() as patch:
         for name in ("TREADLE_PROFILE", "TREADLE_CATALOG_URL", "TREADLE_ARTIFACTS_URL", "TREADLE_MLFLOW_URL"):
             patch.delenv(name, raising=False)
         patch.setenv("TREADLE_HOME", str(folder / "home"))
-        patch.setenv("TREADLE_SETTINGS", str(file))
+        patch.setenv("TREADLE_SETTINGS", str(settings_file))
         settings = load_settings()
     catalog = Catalog(settings.catalog_url).prepare()
     with catalog.transaction() as work:
@@ -158,9 +150,8 @@ def private_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     command += [f"--{name}-port={free_port()}" for name in ports]
     log = tmp_path_factory.mktemp("ray") / "ray.log"
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}.items():
+        for name, value in {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}.items():
             patch.setenv(name, value)
-        patch.delenv("RAY_ADDRESS", raising=False)
         head = _start(command, log)
         try:
             ray.init(address=f"127.0.0.1:{port}", log_to_driver=True, logging_level="WARNING")
