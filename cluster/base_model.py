@@ -7,10 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from cluster.errors import NotFound
-from cluster.settings import ModelRole
+from cluster.settings import ModelRole, Settings
 
 _WHOLE_FILE_BYTES = 256 << 20
 _SAMPLES, _SAMPLE_BYTES = 64, 1 << 16
+
+
+def base_role(settings: Settings, path: str | None = None) -> ModelRole:
+    """The base of the settings, or the one that a recipe names by its path or hub id."""
+    return ModelRole(path=path, name=Path(path).name) if path else settings.models.base
 
 
 def config(location: str) -> dict[str, Any]:

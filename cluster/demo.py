@@ -18,7 +18,7 @@ from pydantic import Field
 from cluster import ray_lifecycle
 from cluster.access import own_key
 from cluster.artifacts import write_whole
-from cluster.catalog import Catalog, questions
+from cluster.catalog import Catalog, questions, releases
 from cluster.domain.base import Frozen, Name
 from cluster.domain.questions import Evaluation
 from cluster.domain.recipes import EvaluateRecipe
@@ -67,7 +67,6 @@ class Demo:
 
     def play(self, demo: DemoPlan, plan: Plan) -> dict[str, Any]:
         """The whole demo; returns the report, which also stands in ``$TREADLE_HOME/demo-report.json``."""
-        learner = demo.learner
         with self._stage("start", "Ray, MLflow"):
             ray_lifecycle.start(self._settings, self._say)
         with ThreadPoolExecutor(max_workers=1) as aside:
@@ -78,9 +77,12 @@ class Demo:
                 taught = self._wheel.teach(plan)
             with self._stage("serve", "the endpoint"):
                 serving.result()
+        if not taught and (played := self._played(demo)) is not None:
+            return played
         with self._stage("admit", "first releases against the bare base model"):
             self._wheel.admit(plan, taught)
-            before = next(ref for ref in taught if ref.startswith(f"{learner}@"))
+            champions = {name: self._champion(name) for name in demo.exact_match}
+            before = champions[demo.learner]
         with self._stage("measure", "routing, knowledge with and without retrieval"):
             routing = self._evaluate("auto", demo.routing)
             known = self._evaluation(before, demo.knowledge)  # the gate has just asked
@@ -88,9 +90,9 @@ class Demo:
         with self._stage("judge", "people ask and say what was wrong"):
             judged = asyncio.run(self._judge(demo))
         with self._stage("listen", "signals → rows and regression questions"):
-            heard = self._wheel.listen()
+            self._wheel.listen()
         with self._stage("improve", "the adapter continued by DPO"):
-            made = self._wheel.improve(plan, heard)
+            made = self._wheel.improve(plan)
             if not made:
                 raise JobFailed(
                     "No release came out of the judgements: every answer was fine already (see treadle signals ledger)."
@@ -99,10 +101,10 @@ class Demo:
         with self._stage("gate", "challenger against champion, question by question"):
             verdict = self._wheel.admit(plan, made, promote=False)[0]
         with self._stage("swap", f"promotion under load ({demo.swap_requests} requests)"):
-            swap = asyncio.run(self._swap(learner, after, demo.swap_requests, promote=verdict["verdict"] == "promote"))
+            swap = asyncio.run(self._swap(demo.learner, after, demo.swap_requests, promote=verdict["verdict"] == "promote"))
         report: dict[str, Any] = {
             "seconds": {},
-            "agents": {name: {"exact_match": self._exact(name, one, taught)} for name, one in demo.exact_match.items()},
+            "agents": {name: {"exact_match": self._exact(champions[name], one)} for name, one in demo.exact_match.items()},
             "router": _routed(routing),
             "retrieval": {"with": known.rate, "without": guessed.rate, "n": known.n},
             "validation": self._validation(demo.validation, before, after, verdict),
@@ -132,8 +134,25 @@ class Demo:
                     return one
         raise JobFailed(f"No evaluation of {release} on '{question_set}' was recorded; see treadle runs list.")
 
-    def _exact(self, name: str, question_set: str, taught: list[str]) -> dict[str, float]:
-        release = next(ref for ref in taught if ref.startswith(f"{name}@"))
+    def _champion(self, name: str) -> str:
+        with self._catalog.reading() as work:
+            return releases.get(work, name).ref
+
+    def _played(self, demo: DemoPlan) -> dict[str, Any] | None:
+        """The report of the demo that was played here before, unless something was promoted or rolled back since."""
+        try:
+            report: dict[str, Any] = json.loads((self._settings.home / REPORT).read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):
+            return None
+        promoted = report["gate"]["verdict"] == "promote"
+        if report["releases"]["after" if promoted else "before"] != self._champion(demo.learner):
+            return None
+        self._say(f"The wheel has turned in {self._settings.home} already and nothing is new: this is that turn's report.")
+        self._say("To watch it from the beginning: TREADLE_HOME=/another/directory make demo")
+        return report
+
+    def _exact(self, release: str, question_set: str) -> dict[str, float]:
+        name = release.partition("@")[0]
         base, adapter = self._evaluation(f"{name}@base", question_set), self._evaluation(release, question_set)
         return {"base": base.rate, "adapter": adapter.rate, "n": adapter.n}
 

@@ -29,12 +29,13 @@ class Check(Frozen):
 
 def examine(settings: Settings) -> list[Check]:
     """Every check, in the order a person would mend things."""
-    return [_python(), _compiler(), _memory(), _disk(settings), *_ports(settings), _gpu(settings), _packages()]
+    return [_python(), _compiler(), _memory(), _disk(settings), *_ports(settings), _gpu(settings), _packages(settings)]
 
 
 def _python() -> Check:
     found = f"{sys.version_info.major}.{sys.version_info.minor}.{sys.version_info.micro}"
-    return Check(name="Python", good=sys.version_info >= (3, 11), needed=True, found=found, advice="install Python 3.11 or newer")
+    good = sys.version_info >= (3, 11)
+    return Check(name="Python", good=good, needed=True, found=found, advice="" if good else "install Python 3.11 or newer")
 
 
 def _compiler() -> Check:
@@ -99,10 +100,11 @@ def _gpu(settings: Settings) -> Check:
     return Check(name="GPU", good=found != "none", needed=needed, found=found, advice=advice)
 
 
-def _packages() -> Check:
+def _packages(settings: Settings) -> Check:
     """The heavy parts, as installed against the lock of this profile."""
     wrong = []
-    locked = _locked(ROOT / "locks" / "cpu.txt") if (ROOT / "locks" / "cpu.txt").exists() else {}
+    lock = ROOT / "locks" / ("gpu.txt" if settings.engine.device == "gpu" else "cpu.txt")
+    locked = _locked(lock) if lock.exists() else {}
     for part in _PARTS:
         try:
             have = version(part)
@@ -112,7 +114,7 @@ def _packages() -> Check:
         want = locked.get(part)
         if want and want.split("+")[0] != have.split("+")[0]:
             wrong.append(f"{part} is {have}, the lock says {want}")
-    advice = "run: make setup" if wrong else ""
+    advice = f"run: make setup PROFILE={lock.stem}" if wrong else ""
     return Check(name="packages", good=not wrong, needed=True, found="; ".join(wrong) or "as locked", advice=advice)
 
 

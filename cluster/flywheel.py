@@ -6,7 +6,8 @@
     listen   signals → rows and regression questions                   data_jobs.signals
     improve  pairs of better and worse answers → challengers → gate    train_jobs.dpo
 
-Every step is a job, launched by name and followed; the steps meet in the catalog. Nothing is trained when nothing changed.
+Every step is a job, launched by name and followed; the steps meet in the catalog, so a turn that was cut short is taken up by the next
+one. Nothing is trained when neither data, recipe nor base changed.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,8 @@ from typing import Any, Callable, Iterator, Sequence
 
 from pydantic import Field
 
-from cluster.catalog import Catalog, agents, datasets, questions, releases
+from cluster.base_model import base_digest, base_role
+from cluster.catalog import Catalog, agents, datasets, questions, releases, runs
 from cluster.domain.agents import ROUTER, Agent
 from cluster.domain.base import Frozen, Name
 from cluster.domain.parsing import parse
@@ -35,7 +37,6 @@ from cluster.registry import Registry
 from cluster.settings import ROOT, Settings, read_yaml
 
 Job = tuple[str, Frozen]
-KINDS = ("dpo", "sft")
 Watch = Callable[[str], Watcher]
 
 
@@ -85,7 +86,7 @@ class Wheel:
         done["taught"] = self.teach(plan)
         done["admitted"] = self.admit(plan, done["taught"])
         done["heard"] = self.listen()
-        done["improved"] = self.improve(plan, done["heard"])
+        done["improved"] = self.improve(plan)
         done["admitted_after"] = self.admit(plan, done["improved"])
         return done
 
@@ -101,17 +102,18 @@ class Wheel:
         return self._launch(jobs, plan.at_once)
 
     def teach(self, plan: Plan) -> list[str]:
-        """SFT for every agent whose data is new to its champion, and the router head. Returns the new releases."""
-        jobs: list[Job] = [
-            ("train_jobs.sft", one.sft) for name, one in plan.agents.items() if self._has_news(name, one.sft.datasets)
-        ]
-        if plan.router and (jobs or self._has_news(ROUTER, plan.router.datasets)):
+        """SFT for every agent whose data is new to its champion, and the router head. Returns the releases that wait for the gate:
+        the new ones, and those of a turn that was cut short."""
+        jobs: list[Job] = [("train_jobs.sft", one.sft) for one in plan.agents.values() if not self._taught(one.sft)]
+        if plan.router and (jobs or not self._knows(f"{ROUTER}@{CHAMPION}", plan.router.datasets)):
             jobs.append(("train_jobs.router_head", plan.router))
         made = [str(result["release"]) for result in self._launch(jobs, plan.at_once)]
         for ref in made:
             if ref.startswith(f"{ROUTER}@"):  # measured on its own held-out part while it was trained
                 self._registry.promote(ref, "newest router head")
-        return [ref for ref in made if not ref.startswith(f"{ROUTER}@")]
+        new = [ref for ref in made if not ref.startswith(f"{ROUTER}@")]
+        left = [one for name in plan.agents if (one := self._unjudged(name)) is not None]
+        return list(dict.fromkeys([*new, *left]))
 
     def admit(self, plan: Plan, made: Sequence[str], promote: bool = True) -> list[dict[str, Any]]:
         """Each challenger through the gate, on its agent's sets and regression set."""
@@ -131,18 +133,21 @@ class Wheel:
         """Signals that wait become rows and regression questions."""
         return self._launch([("data_jobs.signals", SignalsRecipe())], 1)[0]
 
-    def improve(self, plan: Plan, heard: dict[str, Any]) -> list[str]:
-        """DPO for every agent that has new pairs, with the answers people liked as replay. Returns the new releases."""
+    def improve(self, plan: Plan) -> list[str]:
+        """DPO for every agent with pairs that its champion has not learnt, with the answers people liked as replay. Returns the new
+        releases, and the challenger that has learnt just these rows already."""
+        ready: list[str] = []
         jobs: list[Job] = []
         for name, one in plan.agents.items():
-            said = {
-                kind: tuple(made["ref"] for made in heard["datasets"] if (made["agent"], made["kind"]) == (name, kind))
-                for kind in KINDS
-            }
-            if one.dpo and said["dpo"] and self._has_news(name, said["dpo"]):
-                changes = {"datasets": said["dpo"], "rows": None, "replay": (*one.dpo.replay, *said["sft"])}
-                jobs.append(("train_jobs.dpo", one.dpo.model_copy(update=changes)))
-        return [str(result["release"]) for result in self._launch(jobs, plan.at_once)]
+            pairs, liked = self._unlearnt(name, "dpo"), self._unlearnt(name, "sft")
+            if one.dpo is None or not pairs:
+                continue
+            if (challenger := self._improved(name, (*pairs, *liked))) is not None:
+                ready.append(challenger)
+                continue
+            changes = {"datasets": pairs, "rows": None, "replay": (*one.dpo.replay, *liked)}
+            jobs.append(("train_jobs.dpo", one.dpo.model_copy(update=changes)))
+        return [*ready, *(str(result["release"]) for result in self._launch(jobs, plan.at_once))]
 
     def promote(self, ref: str, reason: str) -> None:
         """Move the champion's alias to a release."""
@@ -162,14 +167,44 @@ class Wheel:
             ]
         return [one.result() for one in waiting]
 
-    def _has_news(self, agent: str, refs: Sequence[str]) -> bool:
-        """Whether some of these datasets, as they are now, are not in the agent's champion."""
+    def _taught(self, recipe: SftRecipe) -> bool:
+        """Whether some release of the agent came from this recipe, this base and these datasets as they are now."""
+        wanted = rooted(recipe).model_dump(mode="json")
+        base = base_digest(base_role(self._settings, recipe.base))
         with self._catalog.reading() as work:
-            champion = releases.alias(work, agent, CHAMPION) or releases.alias(work, agent, CHALLENGER)
-            if champion is None:
-                return True
-            held = set(releases.get(work, f"{agent}@{champion}").datasets)
-            return any(datasets.get(work, ref).digest not in held for ref in refs)
+            digests = {datasets.get(work, ref).digest for ref in recipe.datasets}
+            family = releases.of_agent(work, recipe.agent)
+        return any(one.recipe == wanted and one.base_digest == base and digests <= set(one.datasets) for one in family)
+
+    def _knows(self, ref: str, refs: Sequence[str]) -> bool:
+        """Whether a release (given as agent@alias) is there and holds all of these datasets as they are now."""
+        with self._catalog.reading() as work:
+            name, _, alias = ref.partition("@")
+            if releases.alias(work, name, alias) is None:
+                return False
+            return {datasets.get(work, one).digest for one in refs} <= set(releases.get(work, ref).datasets)
+
+    def _unlearnt(self, name: str, kind: str) -> tuple[str, ...]:
+        """The datasets of signals to an agent that its champion does not hold, oldest first."""
+        with self._catalog.reading() as work:
+            held = releases.get(work, name).datasets if releases.alias(work, name, CHAMPION) else ()
+            found = [one for one in datasets.everything(work) if one.name == f"{name}-signals-{kind}"]
+        return tuple(one.ref for one in reversed(found) if one.digest not in held)
+
+    def _improved(self, name: str, refs: Sequence[str]) -> str | None:
+        """The challenger, when it is the champion continued on just these datasets."""
+        if not self._knows(f"{name}@{CHALLENGER}", refs):
+            return None
+        with self._catalog.reading() as work:
+            champion, challenger = (releases.get(work, f"{name}@{alias}") for alias in (CHAMPION, CHALLENGER))
+        return challenger.ref if challenger.parent == champion.ref else None
+
+    def _unjudged(self, name: str) -> str | None:
+        """The challenger, when no gate has judged it: a turn that was cut short left it."""
+        with self._catalog.reading() as work:
+            version = releases.alias(work, name, CHALLENGER)
+            judged = {run.recipe["challenger"] for run in runs.of_job(work, "train_jobs.gate") if run.state == "succeeded"}
+        return f"{name}@{version}" if version and f"{name}@{version}" not in judged else None
 
     def _regression(self, agent: str) -> list[str]:
         with self._catalog.reading() as work:

@@ -1,7 +1,8 @@
 """Control's side of a run: record it, submit it to Ray by name, follow it, cancel it.
 
-A run is in the catalog before it is in Ray. A job whose process died without a word (killed, node lost) is submitted again while it
-has attempts left; it finds its own checkpoints.
+A run is in the catalog before it is in Ray. A job whose process died without a word (killed, node lost, the whole Ray gone) is submitted
+again while it has attempts left; it finds its own checkpoints. Whoever asks for a run that is going on already, because the one who
+asked first was killed, follows that one.
 """
 
 import sys
@@ -17,6 +18,8 @@ from cluster.settings import Settings
 
 _POLL_SECONDS = 0.25
 _ASK_RAY_SECONDS = 3.0
+_UNSENT_SECONDS = 60.0
+_ENDED = ("FAILED", "STOPPED", "SUCCEEDED", "LOST")
 Watcher = Callable[[Run], None]
 
 
@@ -88,24 +91,40 @@ class Submitter:
 
     def _revive(self, run: Run) -> Run:
         """Submit again a run whose Ray job ended without finishing it; fail it when its attempts are used up."""
-        status = str(self.client.get_job_status(run.submission_id)) if run.submission_id else "UNKNOWN"
-        if status not in ("FAILED", "STOPPED", "SUCCEEDED"):
+        status = self._ray_status(run)
+        if status not in _ENDED:
             return run
         with self._catalog.reading() as work:
             run = runs.get(work, run.id)
         if run.over:
             return run
-        if run.attempts >= MAX_ATTEMPTS or run.attempts == 0:
-            log = self.client.get_job_logs(run.submission_id).strip().splitlines()
+        if run.attempts >= MAX_ATTEMPTS or (run.attempts == 0 and status != "LOST"):
+            log = [] if status == "LOST" else self.client.get_job_logs(run.submission_id).strip().splitlines()
             reason = log[-1] if log else f"its process ended ({status}) without a word"
             with self._catalog.transaction() as work:
                 return runs.change(work, run.id, state="failed", error=reason, finished_at=now())
         return self._launch(self.client, run)
 
+    def _ray_status(self, run: Run) -> str:
+        """What Ray says of the run's newest submission; LOST when this Ray never heard of it."""
+        if run.submission_id is None:
+            return "LOST" if (now() - run.created_at).total_seconds() > _UNSENT_SECONDS else "PENDING"
+        try:
+            return str(self.client.get_job_status(run.submission_id))
+        except RuntimeError as error:
+            if "does not exist" in str(error):
+                return "LOST"
+            raise
+
     def run(self, job: str, recipe: Frozen, watch: Watcher | None = None) -> dict[str, Any]:
-        """Submit, follow, and return the result."""
-        done = self.follow(self.submit(job, recipe), watch)
+        """Submit, follow, and return the result. A run of the same job and recipe that is not over is followed instead."""
+        done = self.follow(self._going(job, recipe) or self.submit(job, recipe), watch)
         return done.result or {}
+
+    def _going(self, job: str, recipe: Frozen) -> Run | None:
+        wanted = recipe.model_dump(mode="json")
+        with self._catalog.reading() as work:
+            return next((run for run in runs.of_job(work, job) if not run.over and run.recipe == wanted), None)
 
     def cancel(self, run_id: str) -> Run:
         """Stop a run. One that is over stays as it ended."""

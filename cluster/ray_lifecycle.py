@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
@@ -50,6 +51,7 @@ class ClusterState(Frozen):
     dashboard: str
     serve: str
     mlflow: str | None = None
+    scratch: str | None = None  # Ray's temp directory, where it was started here
     processes: dict[str, Process] = {}
 
 
@@ -182,10 +184,12 @@ def start(settings: Settings, say: Say = print) -> ClusterState:
         dashboard=f"http://127.0.0.1:{dashboard}",
         serve=serve,
         mlflow=f"http://{settings.mlflow.host}:{mlflow}",
+        # Ray's sockets lie in its temp directory, and a socket's path may be 107 characters at most: a home can be too deep.
+        scratch=f"{tempfile.gettempdir()}/treadle-{secrets.token_hex(4)}",
     )
     try:
         say("starting Ray")
-        made = _start_ray(settings, made, _ray_command(settings, gcs, dashboard), say)
+        made = _start_ray(settings, made, _ray_command(settings, gcs, dashboard, str(made.scratch)), say)
         say("starting MLflow")
         # MLflow's server starts nine more processes for jobs of its own that nothing here uses.
         quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
@@ -209,7 +213,6 @@ def _start_ray(settings: Settings, made: ClusterState, command: list[str], say: 
     """A raylet gives its agents 15 s to come up, whatever its settings say, and dies when a busy machine needs longer: then it is
     started again. What came up by then is in the page cache, so the next start is faster."""
     dashboard = made.dashboard
-    scratch = next(word.partition("=")[2] for word in command if word.startswith("--temp-dir="))
     for attempt in range(1, RAY_STARTS + 1):
         made = _noted(settings, made, "ray", _spawn("ray", command, settings, {}))
         process = made.processes["ray"]
@@ -222,13 +225,11 @@ def _start_ray(settings: Settings, made: ClusterState, command: list[str], say: 
             if attempt == RAY_STARTS:
                 raise
             say(f"Ray did not come up (attempt {attempt} of {RAY_STARTS}); starting it again")
-            _end([process, *_below(scratch)])
+            _end([process, *_below(str(made.scratch))])
     raise AssertionError("unreachable")
 
 
-def _ray_command(settings: Settings, gcs: int, dashboard: int) -> list[str]:
-    # Ray's sockets lie in its temp directory, and a socket's path may be 107 characters at most: a home can be too deep.
-    scratch = Path(tempfile.gettempdir()) / f"treadle-{secrets.token_hex(4)}"
+def _ray_command(settings: Settings, gcs: int, dashboard: int, scratch: str) -> list[str]:
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats"]
     command += ["--node-ip-address=127.0.0.1", f"--port={gcs}", f"--dashboard-port={dashboard}", "--dashboard-host=127.0.0.1"]
     command += [f"--temp-dir={scratch}", f"--object-store-memory={int(settings.ray.object_store_gib * 2**30)}"]
@@ -271,6 +272,9 @@ def stop(settings: Settings, say: Say = print) -> None:
     for name in found.processes:
         say(f"stopping {name}")
     _end(list(found.processes.values()))
+    if found.scratch is not None:
+        _end(_below(found.scratch))
+        shutil.rmtree(found.scratch, ignore_errors=True)
     state_file(settings).unlink(missing_ok=True)
 
 

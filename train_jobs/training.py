@@ -125,7 +125,7 @@ def _train(job: JobRun, plan: Plan, opened: "Future[str]") -> dict[str, Any]:
 def check(job: JobRun, recipe: TrainRecipe) -> Plan:
     """Look up and check everything the recipe names. Raises one sentence before any worker is asked for."""
     settings = job.settings
-    base = ModelRole(path=recipe.base, name=Path(recipe.base).name) if recipe.base else settings.models.base
+    base = base_model.base_role(settings, recipe.base)
     if base.endpoint:
         raise RecipeError(
             f"Base '{base.name}' is an endpoint ({base.endpoint}); adapters grow only on weights: set a path or a hub id."

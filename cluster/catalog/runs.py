@@ -38,3 +38,8 @@ def change(work: Work, run_id: str, **changes: Any) -> Run:
 def recent(work: Work, limit: int = 50) -> list[Run]:
     """The newest runs first."""
     return work.bodies(Run, select(runs.c.body).order_by(runs.c.created_at.desc()).limit(limit))
+
+
+def of_job(work: Work, job: str) -> list[Run]:
+    """All runs of a job, the newest first."""
+    return work.bodies(Run, select(runs.c.body).where(runs.c.job == job).order_by(runs.c.created_at.desc()))

@@ -11,7 +11,9 @@ from mlflow import MlflowClient
 
 from cluster.access import own_key
 from cluster.catalog import corpora, datasets, questions, releases, runs, signals
+from cluster.domain.recipes import GateRecipe, IngestRecipe, SignalsRecipe
 from cluster.domain.releases import CHAMPION
+from cluster.domain.runs import Run
 from cluster.errors import JobFailed
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(900)]
@@ -146,15 +148,18 @@ def test_judgements_become_pairs_questions_and_a_better_release_under_load(loop,
             "value": f"Thank you. Flat {number + 1}A within 3 days.",
         }
         assert httpx.post(f"{serve}/v1/signals", json=ideal, headers=headers).is_success
-    heard = loop.wheel.listen()
+    loop.wheel.listen()
     with loop.home.catalog.reading() as work:
         assert len(questions.get_set(work, "property-regression").questions) == 12
         said = [one for one in signals.recent(work) if one.kind == "ideal_answer"]
         links = signals.links(work, [one.id for one in said])
     assert all({kind for kind, _ in became} >= {"dataset", "question"} for became in links.values())
 
-    (made,) = loop.wheel.improve(plan, heard)
+    (made,) = loop.wheel.improve(plan)
     assert made == "property@0.2.0"
+    router_left_out = plan.model_copy(update={"router": None})
+    assert made in loop.wheel.teach(router_left_out), "a challenger that no gate has judged is taken up by the next turn"
+    assert loop.wheel.improve(plan) == [made], "nothing is learnt twice"
     answered = asyncio.run(_promote_under_load(loop, headers, made))
     assert answered["failed"] == 0
     assert answered["releases"] == {"property@0.1.0", "property@0.2.0"}
@@ -190,8 +195,6 @@ async def _promote_under_load(loop, headers, made):
 
 def test_the_gate_keeps_a_release_that_is_not_better(loop, plan, taught):
     few = list(plan.agents["linux"].question_sets)
-    from cluster.domain.recipes import GateRecipe
-
     verdict = loop.home.submitter.run(
         "train_jobs.gate", GateRecipe(challenger="linux@0.1.1", champion="linux@0.1.0", question_sets=tuple(few))
     )
@@ -202,13 +205,26 @@ def test_the_gate_keeps_a_release_that_is_not_better(loop, plan, taught):
 
 
 def test_a_failing_job_is_one_sentence_and_a_failed_run(loop, plan, gathered):
-    from cluster.domain.recipes import IngestRecipe
-
     with pytest.raises(JobFailed, match="nothing-there"):
         loop.home.submitter.run("data_jobs.ingest", IngestRecipe(paths=("/nothing-there",), corpus="none"))
     with loop.home.catalog.reading() as work:
         assert runs.recent(work, 1)[0].state == "failed"
         assert "none" not in corpora.names(work)
+
+
+def test_a_run_that_goes_on_is_followed_and_one_whose_ray_is_gone_is_launched_again(loop, gathered):
+    recipe = SignalsRecipe(agent="python")
+    going = loop.home.submitter.submit("data_jobs.signals", recipe)
+    loop.home.submitter.run("data_jobs.signals", recipe)
+    lost = Run(job="data_jobs.signals", recipe=recipe.model_dump(mode="json"), state="running", attempts=1, submission_id="gone")
+    with loop.home.catalog.transaction() as work:
+        before = [one.id for one in runs.of_job(work, "data_jobs.signals") if one.recipe == lost.recipe]
+        runs.save(work, lost)
+    assert before == [going.id]
+    loop.home.submitter.run("data_jobs.signals", recipe)
+    with loop.home.catalog.reading() as work:
+        assert [one.id for one in runs.of_job(work, "data_jobs.signals") if one.recipe == lost.recipe] == [lost.id, going.id]
+        assert runs.get(work, lost.id).state == "succeeded"
 
 
 def test_a_second_turn_with_nothing_new_trains_nothing(loop, plan, taught):

@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -77,7 +78,8 @@ def private_ray(settings: Settings, scratch: Path) -> None:
     gcs, http = ray_lifecycle.free_port(), ray_lifecycle.free_port()
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats", "--num-cpus=8"]
     command += ["--node-ip-address=127.0.0.1", f"--port={gcs}", "--include-dashboard=false", "--object-store-memory=300000000"]
-    command += [f"--temp-dir=/tmp/treadle-test-{os.getpid()}"]
+    temporary = f"{tempfile.gettempdir()}/treadle-test-{os.getpid()}"
+    command += [f"--temp-dir={temporary}"]
     for option in ("ray-client-server-port", "dashboard-agent-listen-port", "dashboard-agent-grpc-port", "metrics-export-port"):
         command.append(f"--{option}={ray_lifecycle.free_port()}")
     env = {
@@ -91,7 +93,9 @@ def private_ray(settings: Settings, scratch: Path) -> None:
         child = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True, env=env)
     process = ray_lifecycle.Process(pid=child.pid, born=psutil.Process(child.pid).create_time())
     place = f"http://127.0.0.1:{http}"
-    noted = ray_lifecycle.ClusterState(address=f"127.0.0.1:{gcs}", dashboard=place, serve=place, processes={"ray": process})
+    noted = ray_lifecycle.ClusterState(
+        address=f"127.0.0.1:{gcs}", dashboard=place, serve=place, scratch=temporary, processes={"ray": process}
+    )
     ray_lifecycle.state_file(settings).write_text(noted.model_dump_json())
     end = time.monotonic() + 240
     while "started" not in (scratch / "ray.log").read_text():
