@@ -37,7 +37,7 @@ from cluster.registry import Registry
 from cluster.settings import ROOT, Settings, read_yaml
 
 Job = tuple[str, Frozen]
-Watch = Callable[[str], Watcher]
+Watch = Callable[[], Watcher]
 
 
 class AgentPlan(Frozen):
@@ -72,13 +72,13 @@ class Plan(Frozen):
 
 
 class Wheel:
-    """The steps, each usable alone. ``watch`` gives a watcher for a title: a progress bar, or nothing."""
+    """The steps, each usable alone. ``watch`` gives a watcher for a run: a progress bar, or nothing."""
 
     def __init__(
         self, settings: Settings, catalog: Catalog, registry: Registry, submitter: Submitter, watch: Watch | None = None
     ) -> None:
         self._settings, self._catalog, self._registry, self._submitter = settings, catalog, registry, submitter
-        self._watch: Watch = watch or (lambda title: lambda run: None)
+        self._watch: Watch = watch or (lambda: lambda run: None)
 
     def turn(self, plan: Plan) -> dict[str, Any]:
         """The whole turn. Returns what each step did."""
@@ -162,9 +162,7 @@ class Wheel:
         if not jobs:
             return []
         with ThreadPoolExecutor(max_workers=at_once) as pool:
-            waiting = [
-                pool.submit(self._submitter.run, job, rooted(recipe), self._watch(_title(job, recipe))) for job, recipe in jobs
-            ]
+            waiting = [pool.submit(self._submitter.run, job, rooted(recipe), self._watch()) for job, recipe in jobs]
         return [one.result() for one in waiting]
 
     def _taught(self, recipe: SftRecipe) -> bool:
@@ -209,13 +207,6 @@ class Wheel:
     def _regression(self, agent: str) -> list[str]:
         with self._catalog.reading() as work:
             return [one.name for one in questions.sets(work, agent) if one.purpose == "regression"]
-
-
-def _title(job: str, recipe: Frozen) -> str:
-    about = next(
-        (str(getattr(recipe, key)) for key in ("challenger", "agent", "corpus", "release") if getattr(recipe, key, None)), ""
-    )
-    return f"{job.partition('.')[2]} {about}".strip()
 
 
 def rooted(recipe: Frozen) -> Frozen:

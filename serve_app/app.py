@@ -6,6 +6,7 @@
 """
 
 import argparse
+import contextlib
 import logging
 import sys
 import threading
@@ -147,15 +148,19 @@ def connect(settings: Settings) -> ray_lifecycle.ClusterState:
     return found
 
 
+def _say(line: str) -> None:
+    print(line, file=sys.__stdout__, flush=True)
+
+
 def deploy(settings: Settings) -> None:
     """Put the application on the cluster and wait until it answers, saying how far it is."""
     began = time.monotonic()
     Catalog(settings.catalog_url).prepare()
-    print("joining the cluster", flush=True)
+    _say("joining the cluster")
     found = connect(settings)
     place = urlsplit(found.serve)
     serve.start(http_options={"host": place.hostname, "port": place.port or 80}, logging_config=_LOGGING)
-    print(f"starting Router and Engine ({settings.models.base.name} on {settings.engine.device})", flush=True)
+    _say(f"starting Router and Engine ({settings.models.base.name} on {settings.engine.device})")
     told = threading.Event()
     teller = threading.Thread(target=_tell, args=(told, began), daemon=True)
     teller.start()
@@ -165,7 +170,7 @@ def deploy(settings: Settings) -> None:
         raise Unavailable(f"The application did not start: {_cause() or one_sentence(error)}") from None
     finally:
         told.set()
-    print(f"ready at {found.serve} after {time.monotonic() - began:.0f} s", flush=True)
+    _say(f"ready at {found.serve} after {time.monotonic() - began:.0f} s")
 
 
 def _tell(done: threading.Event, began: float) -> None:
@@ -178,7 +183,7 @@ def _tell(done: threading.Event, began: float) -> None:
         now = ", ".join(f"{name} {one.status.value.lower()}" for name, one in sorted(deployments.items()))
         if now != said:
             said = now
-            print(f"{now} ({time.monotonic() - began:.0f} s)", flush=True)
+            _say(f"{now} ({time.monotonic() - began:.0f} s)")
 
 
 def _cause() -> str:
@@ -198,7 +203,7 @@ def remove(settings: Settings) -> None:
     """Take the application off the cluster; Ray goes on."""
     connect(settings)
     serve.delete(APP)
-    print("the application is gone", flush=True)
+    _say("the application is gone")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -212,9 +217,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = parser.parse_args(argv)
     try:
         settings = load_settings()
-        (deploy if given.deploy else remove)(settings)
+        with contextlib.redirect_stdout(sys.stderr):  # Ray prints warnings for its drivers; stdout is for our own lines
+            (deploy if given.deploy else remove)(settings)
     except TreadleError as error:
-        print(error.message, flush=True)
+        _say(error.message)
         return 1
     return 0
 

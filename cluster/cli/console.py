@@ -49,13 +49,13 @@ class Home:
     def submitter(self) -> Submitter:
         return Submitter(self.settings, self.catalog)
 
-    def launch(self, job: str, recipe: Frozen, detach: bool, as_json: bool, title: str) -> dict[str, Any]:
+    def launch(self, job: str, recipe: Frozen, detach: bool) -> dict[str, Any]:
         """Submit a job and follow it with a progress bar, or leave it running."""
         run = self.submitter.submit(job, recipe)
         if detach:
             return {"run": run.id, "state": run.state}
         with Board() as board:
-            done = self.submitter.follow(run, board.watch(title))
+            done = self.submitter.follow(run, board.watch())
         return {"run": done.id, **(done.result or {})}
 
 
@@ -63,7 +63,7 @@ home = Home()
 
 
 class Board:
-    """Progress bars on stderr, one for each run: ``with Board() as board: submitter.follow(run, board.watch("sft linux"))``."""
+    """Progress bars on stderr, one for each run: ``with Board() as board: submitter.follow(run, board.watch())``."""
 
     def __init__(self) -> None:
         columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(24), TextColumn("{task.percentage:>3.0f}%"))
@@ -76,13 +76,13 @@ class Board:
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
-    def watch(self, title: str) -> Watcher:
+    def watch(self) -> Watcher:
         """A bar of its own for one run, drawn when the run is first seen."""
         task: list[TaskID] = []
 
         def show(run: Run) -> None:
             if not task:
-                task.append(self._progress.add_task(title, total=1.0, note=""))
+                task.append(self._progress.add_task(run.title, total=1.0, note=""))
             figures = " ".join(f"{name} {value:.4g}" for name, value in list(run.metrics.items())[:4])
             done = 1.0 if run.state == "succeeded" else run.progress
             self._progress.update(task[0], completed=done, note=run.state if run.over else f"{run.message} {figures}".strip())

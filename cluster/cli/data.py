@@ -23,7 +23,7 @@ def ingest(
 ) -> None:
     """Read documents, wash them, drop duplicates, chunk and index them."""
     recipe = IngestRecipe(paths=absolute(paths), corpus=corpus, chunk_size=chunk_size, overlap=overlap)
-    result = home.launch("data_jobs.ingest", recipe, detach, as_json, f"ingest {corpus}")
+    result = home.launch("data_jobs.ingest", recipe, detach)
     emit(result, as_json)
 
 
@@ -35,7 +35,7 @@ def conversations(
 ) -> None:
     """Turn conversation files into a dataset."""
     loaded = load_recipe(ConversationsRecipe, recipe)
-    emit(home.launch("data_jobs.conversations", loaded, detach, as_json, f"conversations {loaded.dataset}"), as_json)
+    emit(home.launch("data_jobs.conversations", loaded, detach), as_json)
 
 
 @app.command()

@@ -62,7 +62,7 @@ def show(report: dict[str, Any]) -> None:
 def _next_steps(home: Home) -> None:
     found = ray_lifecycle.connection(home.settings)
     key = home.settings.home / "cli_key"
-    question = '{"model": "auto", "messages": [{"role": "user", "content": "Find all .log files larger than 20 MB in /var/log"}]}'
+    question = '{"model": "auto", "messages": [{"role": "user", "content": "What is listening on port 8080?"}]}'
     note("The service is up.")
     note(f"  ask it     treadle chat        (or: curl {found.serve}/v1/chat/completions \\")
     note(f"""             -H "Authorization: Bearer $(cat {key})" -H 'Content-Type: application/json' -d '{question}')""")

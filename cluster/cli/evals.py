@@ -42,7 +42,7 @@ def run(
 ) -> None:
     """Ask a release the questions of some sets and keep every result."""
     recipe = EvaluateRecipe(release=release, question_sets=tuple(question_sets), retrieve=retrieve)
-    emit(home.launch("train_jobs.evaluate", recipe, detach, as_json, f"evaluate {release}"), as_json)
+    emit(home.launch("train_jobs.evaluate", recipe, detach), as_json)
 
 
 @app.command()
@@ -65,7 +65,7 @@ def gate(
 ) -> None:
     """Judge a challenger against the champion, question by question."""
     recipe = GateRecipe(challenger=challenger, question_sets=tuple(question_sets), promote=promote)
-    emit(home.launch("train_jobs.gate", recipe, detach, as_json, f"gate {challenger}"), as_json)
+    emit(home.launch("train_jobs.gate", recipe, detach), as_json)
 
 
 @app.command()

@@ -13,9 +13,9 @@ def list_runs(limit: int = 20, as_json: Json = False) -> None:
     """List the newest runs."""
     with home.catalog.reading() as work:
         found = runs.recent(work, limit)
-    rows = [(one.id, one.job, one.state, f"{one.progress:.0%}", one.attempts, one.error or one.message) for one in found]
+    rows = [(one.id, one.title, one.state, f"{one.progress:.0%}", one.attempts, one.error or one.message) for one in found]
     value = [one.model_dump(mode="json") for one in found]
-    emit(value, as_json, lambda: table("Runs", ("run", "job", "state", "done", "attempts", "note"), rows))
+    emit(value, as_json, lambda: table("Runs", ("run", "what", "state", "done", "attempts", "note"), rows))
 
 
 @app.command()
@@ -32,7 +32,7 @@ def follow(run: str, as_json: Json = False) -> None:
     with home.catalog.reading() as work:
         found = runs.get(work, run)
     with Board() as board:
-        done = home.submitter.follow(found, board.watch(found.job))
+        done = home.submitter.follow(found, board.watch())
     emit(done.result, as_json)
 
 

@@ -24,7 +24,7 @@ def list_signals(limit: int = 50, as_json: Json = False) -> None:
 @app.command()
 def curate(agent: Annotated[str | None, typer.Option()] = None, detach: Detach = False, as_json: Json = False) -> None:
     """Turn signals that wait into datasets and regression questions."""
-    emit(home.launch("data_jobs.signals", SignalsRecipe(agent=agent), detach, as_json, "curate signals"), as_json)
+    emit(home.launch("data_jobs.signals", SignalsRecipe(agent=agent), detach), as_json)
 
 
 @app.command()

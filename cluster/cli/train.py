@@ -19,20 +19,20 @@ RecipeFile = Annotated[str, typer.Option("--recipe", help="A recipe file (YAML).
 def sft(recipe: RecipeFile, detach: Detach = False, as_json: Json = False) -> None:
     """Fine-tune a LoRA adapter on conversations; makes a release."""
     loaded = load_recipe(SftRecipe, recipe)
-    emit(home.launch("train_jobs.sft", loaded, detach, as_json, f"sft {loaded.agent}"), as_json)
+    emit(home.launch("train_jobs.sft", loaded, detach), as_json)
 
 
 @app.command()
 def dpo(recipe: RecipeFile, detach: Detach = False, as_json: Json = False) -> None:
     """Continue a release on pairs of better and worse answers; makes a release."""
     loaded = load_recipe(DpoRecipe, recipe)
-    emit(home.launch("train_jobs.dpo", loaded, detach, as_json, f"dpo {loaded.agent}"), as_json)
+    emit(home.launch("train_jobs.dpo", loaded, detach), as_json)
 
 
 @app.command()
 def router(recipe: RecipeFile, detach: Detach = False, as_json: Json = False) -> None:
     """Train the router head; makes a release of 'router'."""
-    emit(home.launch("train_jobs.router_head", load_recipe(RouterRecipe, recipe), detach, as_json, "router head"), as_json)
+    emit(home.launch("train_jobs.router_head", load_recipe(RouterRecipe, recipe), detach), as_json)
 
 
 @app.command()

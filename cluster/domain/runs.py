@@ -41,6 +41,13 @@ class Run(Frozen):
     finished_at: datetime | None = None
 
     @property
+    def title(self) -> str:
+        """The job and what it is about, for people: ``sft linux``."""
+        keys = ("challenger", "agent", "corpus", "release")
+        about = next((str(self.recipe[key]) for key in keys if self.recipe.get(key)), "")
+        return f"{self.job.rpartition('.')[2]} {about}".strip()
+
+    @property
     def over(self) -> bool:
         """Whether nothing more will happen to this run."""
         return self.state in ("succeeded", "failed", "cancelled")

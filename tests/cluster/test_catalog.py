@@ -6,6 +6,7 @@ import sys
 import threading
 
 import pytest
+from sqlalchemy import text
 
 from cluster.catalog import Catalog, agents, conversations, corpora, datasets, questions, releases, runs, signals, users
 from cluster.catalog.migrations import HEAD
@@ -214,6 +215,16 @@ def test_the_newest_revision_is_the_one_that_is_checked():
 def test_an_unreachable_catalog_is_one_sentence():
     with pytest.raises(Unavailable, match="cannot be used"), Catalog("postgresql+psycopg://nobody@127.0.0.1:1/none").reading():
         pass
+
+
+def test_a_full_catalog_is_one_sentence_and_keeps_what_it_had(catalog):
+    with catalog.transaction() as work:
+        agents.save(work, Agent(name="kept"))
+    with pytest.raises(Unavailable, match="full"), catalog.transaction() as work:
+        work.run(text("PRAGMA max_page_count = 1"))  # SQLite takes the present size: not a page more
+        agents.save(work, Agent(name="lost", prompt="x" * 1_000_000))
+    with catalog.reading() as work:
+        assert [one.name for one in agents.everyone(work)] == ["kept"]
 
 
 def test_a_killed_writer_leaves_acknowledged_writes_and_nothing_else(catalog, settings):
