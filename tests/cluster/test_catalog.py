@@ -220,9 +220,14 @@ def test_an_unreachable_catalog_is_one_sentence():
 def test_a_full_catalog_is_one_sentence_and_keeps_what_it_had(catalog):
     with catalog.transaction() as work:
         agents.save(work, Agent(name="kept"))
-    with pytest.raises(Unavailable, match="full"), catalog.transaction() as work:
-        work.run(text("PRAGMA max_page_count = 1"))  # SQLite takes the present size: not a page more
-        agents.save(work, Agent(name="lost", prompt="x" * 1_000_000))
+
+    def fill():
+        with catalog.transaction() as work:
+            work.run(text("PRAGMA max_page_count = 1"))  # SQLite takes the present size: not a page more
+            agents.save(work, Agent(name="lost", prompt="x" * 1_000_000))
+
+    with pytest.raises(Unavailable, match="full"):
+        fill()
     with catalog.reading() as work:
         assert [one.name for one in agents.everyone(work)] == ["kept"]
 
