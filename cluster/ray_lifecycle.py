@@ -161,8 +161,11 @@ def _answers(url: str) -> bool:
         return False
 
 
-def start(settings: Settings, say: Say = print) -> ClusterState:
-    """Start the Ray head and the MLflow server, unless they run. Raises Conflict on a port in use, Unavailable when a part dies."""
+def start(settings: Settings, say: Say = print, mlflow: bool = True) -> ClusterState:
+    """Start the Ray head and (unless not wanted) the MLflow server, if they do not run.
+
+    Raises Conflict on a port in use, Unavailable when a part dies.
+    """
     settings.home.mkdir(parents=True, exist_ok=True)
     found = state(settings)
     if found is not None and all(process.alive() for process in found.processes.values()):
@@ -178,23 +181,24 @@ def start(settings: Settings, say: Say = print) -> ClusterState:
         return shared
     gcs = claim_port(settings.ray.gcs_port, "Ray", "ray.gcs_port")
     dashboard = claim_port(settings.ray.dashboard_port, "Ray's dashboard", "ray.dashboard_port")
-    mlflow = claim_port(settings.mlflow.port, "MLflow", "mlflow.port")
+    port = claim_port(settings.mlflow.port, "MLflow", "mlflow.port") if mlflow else None
     made = ClusterState(
         address=f"127.0.0.1:{gcs}",
         dashboard=f"http://127.0.0.1:{dashboard}",
         serve=serve,
-        mlflow=f"http://{settings.mlflow.host}:{mlflow}",
+        mlflow=f"http://{settings.mlflow.host}:{port}" if port else None,
         # Ray's sockets lie in its temp directory, and a socket's path may be 107 characters at most: a home can be too deep.
         scratch=f"{tempfile.gettempdir()}/treadle-{secrets.token_hex(4)}",
     )
     try:
         say("starting Ray")
         made = _start_ray(settings, made, _ray_command(settings, gcs, dashboard, str(made.scratch)), say)
-        say("starting MLflow")
-        # MLflow's server starts nine more processes for jobs of its own that nothing here uses.
-        quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-        made = _noted(settings, made, "mlflow", _spawn("mlflow", _mlflow_command(settings, mlflow), settings, quiet))
-        _wait("mlflow", lambda: _answers(f"{made.mlflow}/health"), made.processes["mlflow"], settings, 180)
+        if port:
+            say("starting MLflow")
+            # MLflow's server starts nine more processes for jobs of its own that nothing here uses.
+            quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+            made = _noted(settings, made, "mlflow", _spawn("mlflow", _mlflow_command(settings, port), settings, quiet))
+            _wait("mlflow", lambda: _answers(f"{made.mlflow}/health"), made.processes["mlflow"], settings, 180)
     except BaseException:
         if state(settings) is not None:
             stop(settings, say)

@@ -1,20 +1,13 @@
 """The application on a private Ray with the real engine: vLLM, the starter model and three LoRA adapters."""
 
 import asyncio
-import os
-import socket
-import subprocess
-import sys
-import tempfile
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import openai
-import psutil
 import pytest
 
 from cluster import ray_lifecycle
@@ -72,40 +65,6 @@ def release(settings: Settings, artifacts: Artifacts, directory: Path, agent: st
     return Release.model_validate({**whole, **changes})
 
 
-def private_ray(settings: Settings, scratch: Path) -> None:
-    """A Ray head of this test's own, without dashboard and MLflow, noted where `treadle up` notes its own."""
-    (settings.home / "logs").mkdir(parents=True, exist_ok=True)
-    gcs, http = ray_lifecycle.free_port(), ray_lifecycle.free_port()
-    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats", "--num-cpus=8"]
-    command += ["--node-ip-address=127.0.0.1", f"--port={gcs}", "--include-dashboard=false", "--object-store-memory=300000000"]
-    temporary = f"{tempfile.gettempdir()}/treadle-test-{os.getpid()}"
-    command += [f"--temp-dir={temporary}"]
-    for option in ("ray-client-server-port", "dashboard-agent-listen-port", "dashboard-agent-grpc-port", "metrics-export-port"):
-        command.append(f"--{option}={ray_lifecycle.free_port()}")
-    env = {
-        **os.environ,
-        **settings.env,
-        **ray_lifecycle.ray_environment(settings),
-        "PYTHONPATH": str(Path.cwd()),
-        "RAY_worker_niceness": "0",
-    }
-    with (scratch / "ray.log").open("ab") as log:
-        child = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True, env=env)
-    process = ray_lifecycle.Process(pid=child.pid, born=psutil.Process(child.pid).create_time())
-    place = f"http://127.0.0.1:{http}"
-    noted = ray_lifecycle.ClusterState(
-        address=f"127.0.0.1:{gcs}", dashboard=place, serve=place, scratch=temporary, processes={"ray": process}
-    )
-    ray_lifecycle.state_file(settings).write_text(noted.model_dump_json())
-    end = time.monotonic() + 240
-    while "started" not in (scratch / "ray.log").read_text():
-        assert process.alive(), (scratch / "ray.log").read_text()
-        assert time.monotonic() < end, "Ray did not start"
-        time.sleep(0.5)
-    with socket.create_connection(("127.0.0.1", gcs), timeout=5):
-        pass
-
-
 class Service:
     """The running application, as the tests ask it."""
 
@@ -149,7 +108,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
             agents.save(work, made[number].card.model_copy(update={"default": number == 0}))
             releases.move_alias(work, name, CHAMPION, "0.1.0", "test")
     try:
-        private_ray(settings, home)
+        ray_lifecycle.start(settings, mlflow=False)
         ray_lifecycle.deploy(settings)
         yield Service(settings, catalog)
     finally:

@@ -1,25 +1,17 @@
 """One small base model, one home and one private Ray for all tests of training."""
 
-import contextlib
 import random
-import secrets
-import shutil
-import subprocess
-import sys
-import tempfile
-import time
 from pathlib import Path
 from typing import Any, Callable, Iterator
 
-import psutil
 import pytest
 
+from cluster import ray_lifecycle
 from cluster.catalog import Catalog, agents, runs
 from cluster.domain.agents import Agent
 from cluster.domain.base import Frozen
 from cluster.domain.runs import Run
 from cluster.job_run import JobRun
-from cluster.ray_lifecycle import free_port
 from cluster.settings import Settings, load_settings
 
 PROMPT = "Write one shell command."
@@ -126,57 +118,14 @@ def open_job(package_job: Opener) -> Opener:
 
 
 @pytest.fixture(scope="package")
-def private_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A Ray of these tests' own; only it is stopped.
-
-    Its raylet gives its other daemons fifteen seconds to start, which on a busy machine can be too little: then it is started again.
-    """
+def private_ray(trainers_home: Settings) -> Iterator[None]:
+    """A Ray of these tests' own; only it is stopped."""
     import ray
 
-    scratch = Path(tempfile.gettempdir()) / f"tr-{secrets.token_hex(3)}"  # short: Ray's sockets lie below
-    port = free_port()
-    command = [
-        sys.executable,
-        "-m",
-        "ray.scripts.scripts",
-        "start",
-        "--head",
-        "--block",
-        f"--port={port}",
-        f"--temp-dir={scratch}",
-    ]
-    command += ["--num-cpus=8", "--include-dashboard=false", "--object-store-memory=200000000", "--node-ip-address=127.0.0.1"]
-    ports = ("ray-client-server", "dashboard-agent-listen", "dashboard-agent-grpc", "metrics-export", "runtime-env-agent")
-    command += [f"--{name}-port={free_port()}" for name in ports]
-    log = tmp_path_factory.mktemp("ray") / "ray.log"
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}.items():
-            patch.setenv(name, value)
-        head = _start(command, log)
-        try:
-            ray.init(address=f"127.0.0.1:{port}", log_to_driver=True, logging_level="WARNING")
-            yield
-        finally:
-            ray.shutdown()
-            _end(head)
-    shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _start(command: list[str], log: Path) -> "subprocess.Popen[bytes]":
-    for _ in range(5):
-        with log.open("wb") as output:
-            head = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
-        while head.poll() is None:
-            if "Ray runtime started" in log.read_text():
-                return head
-            time.sleep(0.2)
-    raise AssertionError(log.read_text()[-2000:])
-
-
-def _end(head: "subprocess.Popen[bytes]") -> None:
-    family = [*psutil.Process(head.pid).children(recursive=True), psutil.Process(head.pid)] if head.poll() is None else []
-    for one in family:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            one.kill()
-    psutil.wait_procs(family, timeout=10)
-    head.wait()
+    found = ray_lifecycle.start(trainers_home, mlflow=False)
+    try:
+        ray.init(address=found.address, log_to_driver=True, logging_level="WARNING")
+        yield
+    finally:
+        ray.shutdown()
+        ray_lifecycle.stop(trainers_home)
