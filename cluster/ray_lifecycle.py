@@ -217,8 +217,11 @@ def _start_ray(settings: Settings, made: ClusterState, command: list[str], say: 
     """A raylet gives its agents 15 s to come up, whatever its settings say, and dies when a busy machine needs longer: then it is
     started again. What came up by then is in the page cache, so the next start is faster."""
     dashboard = made.dashboard
+    # What a job that was killed leaves among its temporary files goes when this Ray goes.
+    temporary = Path(str(made.scratch)) / "tmp"
+    temporary.mkdir(mode=0o700, parents=True)
     for attempt in range(1, RAY_STARTS + 1):
-        made = _noted(settings, made, "ray", _spawn("ray", command, settings, {}))
+        made = _noted(settings, made, "ray", _spawn("ray", command, settings, {"TMPDIR": str(temporary)}))
         process = made.processes["ray"]
         try:
             # The dashboard answers before the node does: only the command's own word says that both are there.
