@@ -11,12 +11,11 @@ one. Nothing is trained when neither data, recipe nor base changed.
 """
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Callable, Iterator, Sequence
+from typing import Any, Callable, Sequence
 
 from pydantic import Field
 
-from cluster.base_model import base_digest, base_role
-from cluster.catalog import Catalog, agents, datasets, questions, releases, runs
+from cluster.catalog import Catalog, agents, questions
 from cluster.domain.agents import ROUTER, Agent
 from cluster.domain.base import Frozen, Name
 from cluster.domain.parsing import parse
@@ -30,11 +29,12 @@ from cluster.domain.recipes import (
     SftRecipe,
     SignalsRecipe,
 )
-from cluster.domain.releases import CHALLENGER, CHAMPION
-from cluster.errors import InvalidInput
+from cluster.domain.releases import CHAMPION
+from cluster.errors import InvalidInput, NotFound
 from cluster.job_submission import Submitter, Watcher
+from cluster.lineage import Lineage
 from cluster.registry import Registry
-from cluster.settings import ROOT, Settings, read_yaml
+from cluster.settings import ROOT, Settings, read_yaml, rooted
 
 Job = tuple[str, Frozen]
 Watch = Callable[[], Watcher]
@@ -60,15 +60,16 @@ class Plan(Frozen):
     tolerance: float = 0.02
     at_once: int = Field(default=2, ge=1, description="jobs that run at the same time")
 
-    def jobs(self) -> Iterator[Job]:
-        """Everything a turn may launch, in order; what has nothing new to do is left out when it runs."""
-        yield from (("data_jobs.ingest", recipe) for recipe in self.corpora)
-        yield from (("data_jobs.conversations", one.conversations) for one in self.agents.values() if one.conversations)
-        yield from (("train_jobs.sft", one.sft) for one in self.agents.values())
-        if self.router:
-            yield "train_jobs.router_head", self.router
-        yield "data_jobs.signals", SignalsRecipe()
-        yield from (("train_jobs.dpo", one.dpo) for one in self.agents.values() if one.dpo)
+
+class Step(Frozen):
+    """What a turn would do with one job of its plan, as things are now."""
+
+    step: str
+    job: str
+    about: str
+    runs: bool
+    because: str
+    recipe: dict[str, Any]
 
 
 class Wheel:
@@ -78,6 +79,7 @@ class Wheel:
         self, settings: Settings, catalog: Catalog, registry: Registry, submitter: Submitter, watch: Watch | None = None
     ) -> None:
         self._settings, self._catalog, self._registry, self._submitter = settings, catalog, registry, submitter
+        self._learnt = Lineage(settings, catalog)
         self._watch: Watch = watch or (lambda: lambda run: None)
 
     def turn(self, plan: Plan) -> dict[str, Any]:
@@ -90,6 +92,44 @@ class Wheel:
         done["admitted_after"] = self.admit(plan, done["improved"])
         return done
 
+    def outlook(self, plan: Plan) -> list[Step]:
+        """What ``turn`` would launch as things are now; it launches nothing. What comes out of the first steps may change the later
+        ones: new rows are only seen when the files are read."""
+        steps: list[Step] = []
+
+        def add(step: str, job: str, recipe: Frozen, runs: bool, because: str) -> None:
+            values = recipe.model_dump(mode="json")
+            about = next((str(values[key]) for key in ("dataset", "corpus", "agent") if values.get(key)), "")
+            steps.append(Step(step=step, job=job, about=about, runs=runs, because=because, recipe=values))
+
+        for job, recipe in self._gathering(plan):
+            add("gather", job, recipe, True, "reads the files, keeps what is new")
+        training = False
+        for one in plan.agents.values():
+            try:
+                known = self._learnt.taught(one.sft)
+            except NotFound:  # its dataset comes out of this turn
+                known = False
+            training |= not known
+            because = "a release came from this recipe, base and data" if known else "recipe, base or data are new"
+            add("teach", "train_jobs.sft", one.sft, not known, because)
+        if plan.router:
+            needed = training or not self._learnt.holds(ROUTER, CHAMPION, plan.router.datasets)
+            add(
+                "teach",
+                "train_jobs.router_head",
+                plan.router,
+                needed,
+                "agents or examples are new" if needed else "nothing is new",
+            )
+        add("listen", "data_jobs.signals", SignalsRecipe(), True, "looks for signals that wait")
+        for name, one in plan.agents.items():
+            if one.dpo:
+                pairs = self._learnt.waiting(name, "dpo")
+                because = f"{len(pairs)} datasets of pairs wait" if pairs else "no pairs wait (before listening)"
+                add("improve", "train_jobs.dpo", one.dpo, bool(pairs), because)
+        return steps
+
     def gather(self, plan: Plan) -> list[dict[str, Any]]:
         """Cards and question sets into the catalog; documents into corpora, conversations into datasets."""
         with self._catalog.transaction() as work:
@@ -97,22 +137,20 @@ class Wheel:
                 agents.save(work, load_card(one.card))
             for file in plan.questions:
                 questions.save_set(work, load_questions(file))
-        jobs: list[Job] = [("data_jobs.ingest", recipe) for recipe in plan.corpora]
-        jobs += [("data_jobs.conversations", one.conversations) for one in plan.agents.values() if one.conversations]
-        return self._launch(jobs, plan.at_once)
+        return self._launch(self._gathering(plan), plan.at_once)
 
     def teach(self, plan: Plan) -> list[str]:
         """SFT for every agent whose data is new to its champion, and the router head. Returns the releases that wait for the gate:
         the new ones, and those of a turn that was cut short."""
-        jobs: list[Job] = [("train_jobs.sft", one.sft) for one in plan.agents.values() if not self._taught(one.sft)]
-        if plan.router and (jobs or not self._knows(f"{ROUTER}@{CHAMPION}", plan.router.datasets)):
+        jobs: list[Job] = [("train_jobs.sft", one.sft) for one in plan.agents.values() if not self._learnt.taught(one.sft)]
+        if plan.router and (jobs or not self._learnt.holds(ROUTER, CHAMPION, plan.router.datasets)):
             jobs.append(("train_jobs.router_head", plan.router))
         made = [str(result["release"]) for result in self._launch(jobs, plan.at_once)]
         for ref in made:
             if ref.startswith(f"{ROUTER}@"):  # measured on its own held-out part while it was trained
                 self._registry.promote(ref, "newest router head")
         new = [ref for ref in made if not ref.startswith(f"{ROUTER}@")]
-        left = [one for name in plan.agents if (one := self._unjudged(name)) is not None]
+        left = [one for name in plan.agents if (one := self._learnt.unjudged(name)) is not None]
         return list(dict.fromkeys([*new, *left]))
 
     def admit(self, plan: Plan, made: Sequence[str], promote: bool = True) -> list[dict[str, Any]]:
@@ -139,10 +177,10 @@ class Wheel:
         ready: list[str] = []
         jobs: list[Job] = []
         for name, one in plan.agents.items():
-            pairs, liked = self._unlearnt(name, "dpo"), self._unlearnt(name, "sft")
+            pairs, liked = self._learnt.waiting(name, "dpo"), self._learnt.waiting(name, "sft")
             if one.dpo is None or not pairs:
                 continue
-            if (challenger := self._improved(name, (*pairs, *liked))) is not None:
+            if (challenger := self._learnt.improved(name, (*pairs, *liked))) is not None:
                 ready.append(challenger)
                 continue
             changes = {"datasets": pairs, "rows": None, "replay": (*one.dpo.replay, *liked)}
@@ -157,6 +195,11 @@ class Wheel:
         """What changed between two releases."""
         return self._registry.compare(before, after).model_dump(mode="json")
 
+    def _gathering(self, plan: Plan) -> list[Job]:
+        conversations = [one.conversations for one in plan.agents.values() if one.conversations]
+        documents: list[Job] = [("data_jobs.ingest", recipe) for recipe in plan.corpora]
+        return documents + [("data_jobs.conversations", recipe) for recipe in conversations]
+
     def _launch(self, jobs: Sequence[Job], at_once: int) -> list[dict[str, Any]]:
         """Run jobs, ``at_once`` at a time; results in the order of the jobs. The first failure is raised after all have ended."""
         if not jobs:
@@ -165,64 +208,9 @@ class Wheel:
             waiting = [pool.submit(self._submitter.run, job, rooted(recipe), self._watch()) for job, recipe in jobs]
         return [one.result() for one in waiting]
 
-    def _taught(self, recipe: SftRecipe) -> bool:
-        """Whether some release of the agent came from this recipe, this base and these datasets as they are now."""
-        wanted = rooted(recipe).model_dump(mode="json")
-        base = base_digest(base_role(self._settings, recipe.base))
-        with self._catalog.reading() as work:
-            digests = {datasets.get(work, ref).digest for ref in recipe.datasets}
-            family = releases.of_agent(work, recipe.agent)
-        return any(one.recipe == wanted and one.base_digest == base and digests <= set(one.datasets) for one in family)
-
-    def _knows(self, ref: str, refs: Sequence[str]) -> bool:
-        """Whether a release (given as agent@alias) is there and holds all of these datasets as they are now."""
-        with self._catalog.reading() as work:
-            name, _, alias = ref.partition("@")
-            if releases.alias(work, name, alias) is None:
-                return False
-            return {datasets.get(work, one).digest for one in refs} <= set(releases.get(work, ref).datasets)
-
-    def _unlearnt(self, name: str, kind: str) -> tuple[str, ...]:
-        """The datasets of signals to an agent that its champion does not hold, oldest first."""
-        with self._catalog.reading() as work:
-            held = releases.get(work, name).datasets if releases.alias(work, name, CHAMPION) else ()
-            found = [one for one in datasets.everything(work) if one.name == f"{name}-signals-{kind}"]
-        return tuple(one.ref for one in reversed(found) if one.digest not in held)
-
-    def _improved(self, name: str, refs: Sequence[str]) -> str | None:
-        """The challenger, when it is the champion continued on just these datasets."""
-        if not self._knows(f"{name}@{CHALLENGER}", refs):
-            return None
-        with self._catalog.reading() as work:
-            champion, challenger = (releases.get(work, f"{name}@{alias}") for alias in (CHAMPION, CHALLENGER))
-        return challenger.ref if challenger.parent == champion.ref else None
-
-    def _unjudged(self, name: str) -> str | None:
-        """The challenger, when no gate has judged it: a turn that was cut short left it."""
-        with self._catalog.reading() as work:
-            version = releases.alias(work, name, CHALLENGER)
-            judged = {run.recipe["challenger"] for run in runs.of_job(work, "train_jobs.gate") if run.state == "succeeded"}
-        return f"{name}@{version}" if version and f"{name}@{version}" not in judged else None
-
     def _regression(self, agent: str) -> list[str]:
         with self._catalog.reading() as work:
             return [one.name for one in questions.sets(work, agent) if one.purpose == "regression"]
-
-
-def rooted(recipe: Frozen) -> Frozen:
-    """The recipe with its relative file paths made absolute in this project, since a job runs in a directory of its own."""
-    changes: dict[str, Any] = {}
-    for key in ("paths", "rows"):
-        value = getattr(recipe, key, None)
-        if isinstance(value, str):
-            changes[key] = _rooted_path(value)
-        elif value:
-            changes[key] = tuple(_rooted_path(path) for path in value)
-    return recipe.model_copy(update=changes)
-
-
-def _rooted_path(path: str) -> str:
-    return path if "://" in path else str(ROOT / path)
 
 
 def load_card(path: str) -> Agent:

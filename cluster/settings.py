@@ -200,6 +200,22 @@ def load_recipe(kind: Any, path: str | Path) -> Any:
     return parse(kind, read_yaml(file, RecipeError), str(file), RecipeError)
 
 
+def rooted(recipe: Frozen) -> Frozen:
+    """A recipe with its relative file paths made absolute in this project, since a job runs in a directory of its own."""
+    changes: dict[str, Any] = {}
+    for key in ("paths", "rows"):
+        value = getattr(recipe, key, None)
+        if isinstance(value, str):
+            changes[key] = _rooted_path(value)
+        elif value:
+            changes[key] = tuple(_rooted_path(path) for path in value)
+    return recipe.model_copy(update=changes)
+
+
+def _rooted_path(path: str) -> str:
+    return path if "://" in path else str(ROOT / path)
+
+
 @lru_cache(maxsize=1)
 def cpu_cores() -> int:
     """Cores this process may use."""

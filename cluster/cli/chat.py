@@ -48,7 +48,8 @@ def ask(
 def converse(home: Home, model: str) -> None:
     """A conversation until an empty line or end of input."""
     note(
-        f"Talking to '{model}'. An empty line ends it; /up and /down judge the last answer, '/ideal TEXT' says what it should have been."
+        f"Talking to '{model}'. /up and /down judge the last answer, '/ideal TEXT' says what it should have been; "
+        "an empty line or /quit ends the conversation."
     )
     messages: list[dict[str, str]] = []
     last: dict[str, Any] = {}
@@ -57,7 +58,7 @@ def converse(home: Home, model: str) -> None:
             said = input("> ").strip()
         except EOFError:
             return
-        if not said:
+        if said in ("", "/quit", "/exit"):
             return
         if said.startswith("/"):
             _judge(home, said, last)

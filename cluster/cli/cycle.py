@@ -1,10 +1,10 @@
 """The wheel: wash, train, gate, promote, improve."""
 
-from typing import Annotated
+from typing import Annotated, Any, Iterator
 
 import typer
 
-from cluster.cli.console import Board, Json, emit, home
+from cluster.cli.console import Board, Json, emit, home, table
 from cluster.flywheel import Plan, Wheel
 from cluster.settings import load_recipe
 
@@ -20,10 +20,29 @@ def run(
     """Turn the wheel once: documents and conversations in, signals in, better releases out."""
     loaded: Plan = load_recipe(Plan, plan)
     if dry_run:
-        steps = [{"job": job, "recipe": recipe.model_dump(mode="json")} for job, recipe in loaded.jobs()]
-        emit(steps, as_json)
+        steps = Wheel(home.settings, home.catalog, home.registry, home.submitter).outlook(loaded)
+        rows = [(one.step, one.job.rpartition(".")[2], one.about, "runs" if one.runs else "rests", one.because) for one in steps]
+        value = [one.model_dump(mode="json") for one in steps]
+        emit(value, as_json, lambda: table("A turn would do", ("step", "job", "about", "", "because"), rows))
         return
     with Board() as board:
         wheel = Wheel(home.settings, home.catalog, home.registry, home.submitter, board.watch)
         done = wheel.turn(loaded)
-    emit(done, as_json)
+    emit(done, as_json, lambda: table("The turn", ("step", "what came of it"), _lines(done)))
+
+
+def _lines(done: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """What each step did, for people."""
+    for one in done["gathered"]:
+        name = one.get("corpus") or one["dataset"]
+        size = f"{one['passages']} passages" if "corpus" in one else f"{one['rows']} rows"
+        yield "gather", f"{name}: {size}" + ("" if one["changed"] else ", unchanged")
+    yield "teach", ", ".join(done["taught"]) or "nothing new to learn"
+    heard = done["heard"]["signals"]
+    for step, verdicts in (("admit", done["admitted"]), ("listen", None), ("improve", None), ("gate", done["admitted_after"])):
+        if step == "listen":
+            yield step, f"{heard['in']} signals waited, {heard['used']} became rows or questions"
+        elif step == "improve":
+            yield step, ", ".join(done["improved"]) or "no new pairs"
+        for verdict in verdicts or ():
+            yield step, f"{verdict['challenger']}: {verdict['verdict']}. " + " ".join(verdict["reasons"])

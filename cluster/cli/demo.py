@@ -1,5 +1,8 @@
 """`treadle demo`: plays the demo and shows its report."""
 
+import os
+import shutil
+import sys
 from typing import Any
 
 from cluster import ray_lifecycle
@@ -63,9 +66,10 @@ def _next_steps(home: Home) -> None:
     found = ray_lifecycle.connection(home.settings)
     key = home.settings.home / "cli_key"
     question = '{"model": "auto", "messages": [{"role": "user", "content": "What is listening on port 8080?"}]}'
+    treadle = "treadle" if shutil.which("treadle") else os.path.relpath(sys.argv[0])
     note("The service is up.")
-    note(f"  ask it     treadle chat        (or: curl {found.serve}/v1/chat/completions \\")
+    note(f"  ask it     {treadle} chat        (or: curl {found.serve}/v1/chat/completions \\")
     note(f"""             -H "Authorization: Bearer $(cat {key})" -H 'Content-Type: application/json' -d '{question}')""")
     note(f"  MLflow     {found.mlflow}")
     note(f"  Ray        {found.dashboard}")
-    note("  stop it    treadle down")
+    note(f"  stop it    {treadle} down")

@@ -231,6 +231,16 @@ def test_a_second_turn_with_nothing_new_trains_nothing(loop, plan, taught):
     again = loop.wheel.gather(plan)
     assert not any(one["changed"] for one in again)
     assert loop.wheel.teach(plan.model_copy(update={"router": None})) == []
+    assert not any(step.runs for step in loop.wheel.outlook(plan) if step.step == "teach")
+
+
+def test_a_dry_run_says_what_a_changed_recipe_would_start(loop, taught):
+    done = loop.command("treadle", "cycle", "run", "--plan", "configs/demo/plan.yaml", "--dry-run", "--json")
+    steps = json.loads(done.stdout)
+    assert {step["about"]: step["runs"] for step in steps if step["job"] == "train_jobs.sft"} == dict.fromkeys(
+        ("property", "linux", "python"), True
+    ), "the shipped plan trains for more steps than these tests did"
+    assert "because" in loop.command("treadle", "cycle", "run", "--plan", "configs/demo/plan.yaml", "--dry-run").stdout
 
 
 def test_every_command_speaks_json(loop, taught):
