@@ -83,7 +83,9 @@ def doctor(as_json: Json = False) -> None:
 def demo(
     once: Annotated[bool, typer.Option("--once", help="Stop everything at the end.")] = False,
     plan: Annotated[str, typer.Option(help="The demo's plan.")] = "configs/demo/demo.yaml",
-    since: Annotated[float | None, typer.Option(help="When set-up began (seconds since the epoch), to be counted.")] = None,
+    since: Annotated[
+        float | None, typer.Option(help="When set-up began (seconds since the epoch), to be counted.", hidden=True)
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Turn the whole wheel once on the shipped samples, and report what it did."""
