@@ -6,7 +6,6 @@
 """
 
 import argparse
-import contextlib
 import logging
 import sys
 import threading
@@ -215,10 +214,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     action.add_argument("--remove", action="store_true", help="take it off")
     given = parser.parse_args(argv)
+    sys.stdout = sys.stderr  # Ray prints warnings for its drivers, to the very end of the process; stdout is for our own lines
     try:
         settings = load_settings()
-        with contextlib.redirect_stdout(sys.stderr):  # Ray prints warnings for its drivers; stdout is for our own lines
-            (deploy if given.deploy else remove)(settings)
+        (deploy if given.deploy else remove)(settings)
     except TreadleError as error:
         _say(error.message)
         return 1

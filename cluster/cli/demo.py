@@ -8,7 +8,9 @@ from typing import Any
 from cluster import ray_lifecycle
 from cluster.access import own_key
 from cluster.cli.console import Board, Home, note, out, table
+from cluster.cli.releases import show_diff
 from cluster.demo import REPORT, Demo, DemoPlan
+from cluster.domain.releases import ReleaseDiff
 from cluster.flywheel import Plan, Wheel
 from cluster.settings import ROOT, load_recipe
 
@@ -59,6 +61,7 @@ def show(report: dict[str, Any]) -> None:
     out.print(f"gate: {report['gate']['verdict']}", highlight=False)
     for reason in report["gate"]["reasons"]:
         out.print(f"  {reason}", highlight=False, markup=False)
+    show_diff(ReleaseDiff.model_validate(report["diff"]), answers=1)
     table("Seconds", ("stage", "s"), list(report["seconds"].items()))
 
 
