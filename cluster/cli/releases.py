@@ -47,7 +47,7 @@ def show_diff(found: ReleaseDiff, answers: int = 3) -> None:
     """The difference as a table, with some of the answers that changed."""
     rows: list[tuple[object, ...]] = []
     for part in ("card", "recipe", "metrics", "indexes"):
-        rows += [(f"{part}.{key}", before, after) for key, (before, after) in getattr(found, part).items()]
+        rows += [(f"{part}.{key}", _short(before), _short(after)) for key, (before, after) in getattr(found, part).items()]
     rows.append(("dataset rows", f"-{found.rows_removed}", f"+{found.rows_added}"))
     table(f"{found.before} → {found.after}", ("what", "before", "after"), rows)
     for name, changes in found.answers.items():
@@ -56,6 +56,10 @@ def show_diff(found: ReleaseDiff, answers: int = 3) -> None:
         out.print(f"{name}: {len(changes)} answers changed, {better} better, {worse} worse", highlight=False)
         for change in changes[:answers]:
             out.print(f"  - {change.before}\n  + {change.after}", highlight=False, markup=False)
+
+
+def _short(value: object) -> object:
+    return f"{value:.4g}" if isinstance(value, float) else value
 
 
 @app.command()
