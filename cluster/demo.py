@@ -29,6 +29,7 @@ from cluster.settings import ROOT, Settings
 
 Say = Callable[[str], None]
 REPORT = "demo-report.json"
+ANEW = "To watch the demo from the beginning: TREADLE_HOME=/another/directory make demo"
 _AT_ONCE = 8
 
 
@@ -77,8 +78,10 @@ class Demo:
                 taught = self._wheel.teach(plan)
             with self._stage("serve", "the endpoint"):
                 serving.result()
-        if not taught and (played := self._played(demo)) is not None:
-            return played
+        if not taught and (report := played(self._settings.home)) is not None:
+            self._say(f"The wheel has turned in {self._settings.home} already and nothing is new: this is that turn's report.")
+            self._say(ANEW)
+            return report
         with self._stage("admit", "first releases against the bare base model"):
             self._wheel.admit(plan, taught)
             champions = {name: self._champion(name) for name in demo.exact_match}
@@ -95,14 +98,14 @@ class Demo:
             made = self._wheel.improve(plan)
             if not made:
                 raise JobFailed(
-                    "No release came out of the judgements: every answer was fine already (see treadle signals ledger)."
+                    f"People found nothing wrong with the answers of {before}, so there was nothing to improve. {ANEW}"
                 )
             after = made[0]
         with self._stage("gate", "challenger against champion, question by question"):
             verdict = self._wheel.admit(plan, made, promote=False)[0]
         with self._stage("swap", f"promotion under load ({demo.swap_requests} requests)"):
             swap = asyncio.run(self._swap(demo.learner, after, demo.swap_requests, promote=verdict["verdict"] == "promote"))
-        report: dict[str, Any] = {
+        report = {
             "seconds": {},
             "agents": {name: {"exact_match": self._exact(champions[name], one)} for name, one in demo.exact_match.items()},
             "router": _routed(routing),
@@ -137,19 +140,6 @@ class Demo:
     def _champion(self, name: str) -> str:
         with self._catalog.reading() as work:
             return releases.get(work, name).ref
-
-    def _played(self, demo: DemoPlan) -> dict[str, Any] | None:
-        """The report of the demo that was played here before, unless something was promoted or rolled back since."""
-        try:
-            report: dict[str, Any] = json.loads((self._settings.home / REPORT).read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):
-            return None
-        promoted = report["gate"]["verdict"] == "promote"
-        if report["releases"]["after" if promoted else "before"] != self._champion(demo.learner):
-            return None
-        self._say(f"The wheel has turned in {self._settings.home} already and nothing is new: this is that turn's report.")
-        self._say("To watch it from the beginning: TREADLE_HOME=/another/directory make demo")
-        return report
 
     def _exact(self, release: str, question_set: str) -> dict[str, float]:
         name = release.partition("@")[0]
@@ -238,6 +228,15 @@ def _signals(judgement: dict[str, str], answer: dict[str, Any], learner: str) ->
     if said == judgement["ideal"]:
         return [{"kind": "thumb", "value": "up"}]
     return [{"kind": "thumb", "value": "down"}, {"kind": "ideal_answer", "value": judgement["ideal"]}]
+
+
+def played(home: Path) -> dict[str, Any] | None:
+    """The report of the demo that was played in this home before; None when there is none that can be read."""
+    try:
+        report: dict[str, Any] = json.loads((home / REPORT).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+    return report
 
 
 def read_judgements(path: Path) -> list[dict[str, str]]:

@@ -30,6 +30,7 @@ from cluster.domain.recipes import (
     SignalsRecipe,
 )
 from cluster.domain.releases import CHAMPION
+from cluster.domain.runs import Run
 from cluster.errors import InvalidInput, NotFound
 from cluster.job_submission import Submitter, Watcher
 from cluster.lineage import Lineage
@@ -66,7 +67,7 @@ class Step(Frozen):
 
     step: str
     job: str
-    about: str
+    title: str
     runs: bool
     because: str
     recipe: dict[str, Any]
@@ -99,8 +100,8 @@ class Wheel:
 
         def add(step: str, job: str, recipe: Frozen, runs: bool, because: str) -> None:
             values = recipe.model_dump(mode="json")
-            about = next((str(values[key]) for key in ("dataset", "corpus", "agent") if values.get(key)), "")
-            steps.append(Step(step=step, job=job, about=about, runs=runs, because=because, recipe=values))
+            title = Run(job=job, recipe=values).title
+            steps.append(Step(step=step, job=job, title=title, runs=runs, because=because, recipe=values))
 
         for job, recipe in self._gathering(plan):
             add("gather", job, recipe, True, "reads the files, keeps what is new")

@@ -53,6 +53,6 @@ class Lineage:
         """The challenger, when no gate has judged it."""
         with self._catalog.reading() as work:
             version = releases.alias(work, agent, CHALLENGER)
-            judged = {run.recipe["challenger"] for run in runs.of_job(work, "train_jobs.gate") if run.state == "succeeded"}
+            judged = {run.result["challenger"] for run in runs.of_job(work, "train_jobs.gate") if run.result}
         ref = f"{agent}@{version}"
         return ref if version and ref not in judged else None

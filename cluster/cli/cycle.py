@@ -21,9 +21,9 @@ def run(
     loaded: Plan = load_recipe(Plan, plan)
     if dry_run:
         steps = Wheel(home.settings, home.catalog, home.registry, home.submitter).outlook(loaded)
-        rows = [(one.step, one.job.rpartition(".")[2], one.about, "runs" if one.runs else "rests", one.because) for one in steps]
+        rows = [(one.step, one.title, "runs" if one.runs else "rests", one.because) for one in steps]
         value = [one.model_dump(mode="json") for one in steps]
-        emit(value, as_json, lambda: table("A turn would do", ("step", "job", "about", "", "because"), rows))
+        emit(value, as_json, lambda: table("A turn would do", ("step", "job", "", "because"), rows))
         return
     with Board() as board:
         wheel = Wheel(home.settings, home.catalog, home.registry, home.submitter, board.watch)
@@ -38,11 +38,12 @@ def _lines(done: dict[str, Any]) -> Iterator[tuple[str, str]]:
         size = f"{one['passages']} passages" if "corpus" in one else f"{one['rows']} rows"
         yield "gather", f"{name}: {size}" + ("" if one["changed"] else ", unchanged")
     yield "teach", ", ".join(done["taught"]) or "nothing new to learn"
+    yield from (("admit", _judged(one)) for one in done["admitted"])
     heard = done["heard"]["signals"]
-    for step, verdicts in (("admit", done["admitted"]), ("listen", None), ("improve", None), ("gate", done["admitted_after"])):
-        if step == "listen":
-            yield step, f"{heard['in']} signals waited, {heard['used']} became rows or questions"
-        elif step == "improve":
-            yield step, ", ".join(done["improved"]) or "no new pairs"
-        for verdict in verdicts or ():
-            yield step, f"{verdict['challenger']}: {verdict['verdict']}. " + " ".join(verdict["reasons"])
+    yield "listen", f"{heard['in']} signals waited, {heard['used']} became rows or questions"
+    yield "improve", ", ".join(done["improved"]) or "no new pairs"
+    yield from (("gate", _judged(one)) for one in done["admitted_after"])
+
+
+def _judged(verdict: dict[str, Any]) -> str:
+    return f"{verdict['challenger']}: {verdict['verdict']}. {' '.join(verdict['reasons'])}"

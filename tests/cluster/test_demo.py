@@ -56,6 +56,14 @@ def test_people_say_what_is_wrong_with_an_answer(agent, answer, said):
     assert [(one["kind"], one["value"]) for one in demo._signals(judgement, given, "property")] == said
 
 
+def test_a_demo_that_was_played_is_found_again(tmp_path):
+    assert demo.played(tmp_path) is None
+    (tmp_path / demo.REPORT).write_text('{"seconds": ')
+    assert demo.played(tmp_path) is None
+    (tmp_path / demo.REPORT).write_text(json.dumps(REPORT))
+    assert demo.played(tmp_path) == REPORT
+
+
 def test_a_broken_judgement_is_named_by_line(tmp_path):
     file = tmp_path / "judgements.jsonl"
     file.write_text(json.dumps({"question": "q", "ideal": "a"}) + "\n" + json.dumps({"question": "q"}) + "\n")

@@ -237,8 +237,8 @@ def test_a_second_turn_with_nothing_new_trains_nothing(loop, plan, taught):
 def test_a_dry_run_says_what_a_changed_recipe_would_start(loop, taught):
     done = loop.command("treadle", "cycle", "run", "--plan", "configs/demo/plan.yaml", "--dry-run", "--json")
     steps = json.loads(done.stdout)
-    assert {step["about"]: step["runs"] for step in steps if step["job"] == "train_jobs.sft"} == dict.fromkeys(
-        ("property", "linux", "python"), True
+    assert {step["title"]: step["runs"] for step in steps if step["job"] == "train_jobs.sft"} == dict.fromkeys(
+        ("sft property", "sft linux", "sft python"), True
     ), "the shipped plan trains for more steps than these tests did"
     assert "because" in loop.command("treadle", "cycle", "run", "--plan", "configs/demo/plan.yaml", "--dry-run").stdout
 
