@@ -108,7 +108,8 @@ class Submitter:
     def _ray_status(self, run: Run) -> str:
         """What Ray says of the run's newest submission; LOST when this Ray never heard of it."""
         if run.submission_id is None:
-            return "LOST" if (now() - run.created_at).total_seconds() > _UNSENT_SECONDS else "PENDING"
+            unsent = run.state == "queued" and (now() - run.created_at).total_seconds() > _UNSENT_SECONDS
+            return "LOST" if unsent else "PENDING"
         try:
             return str(self.client.get_job_status(run.submission_id))
         except RuntimeError as error:
@@ -122,9 +123,12 @@ class Submitter:
         return done.result or {}
 
     def _going(self, job: str, recipe: Frozen) -> Run | None:
+        """A run of the same recipe that is not over. One that somebody started by hand has no submission to ask Ray about, so nobody
+        here can tell whether it lives: it is left alone."""
         wanted = recipe.model_dump(mode="json")
         with self._catalog.reading() as work:
-            return next((run for run in runs.of_job(work, job) if not run.over and run.recipe == wanted), None)
+            alike = [run for run in runs.of_job(work, job) if not run.over and run.recipe == wanted]
+        return next((run for run in alike if run.submission_id or run.state == "queued"), None)
 
     def cancel(self, run_id: str) -> Run:
         """Stop a run. One that is over stays as it ended."""
