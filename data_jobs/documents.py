@@ -72,7 +72,7 @@ def read_file(row: Row, recipe: IngestRecipe) -> Iterator[Row]:
     for part in parts or [Part(text="")]:
         source = f"{row['source']}#{part.name}" if part.name else row["source"]
         if part.problem:
-            yield _refused(Quarantined(source=source, reason=Unreadable.reason, detail=f"{source}: {part.problem}."))
+            yield _refused(Quarantined(source=source, reason=part.reason, detail=f"{source}: {part.problem}."))
             continue
         outcome = wash(_document(part, source, row["path"], recipe.corpus), recipe.min_chars)
         yield _kept(outcome.document) if isinstance(outcome, Kept) else _refused(outcome)
@@ -83,7 +83,7 @@ def _document(part: Part, source: str, path: str, corpus: str) -> Document:
         id="doc_" + digest_of([corpus, source])[:20],
         corpus=corpus,
         source=source,
-        media_type=FORMATS[Path(path).suffix.lower()][0],
+        media_type=part.media_type or FORMATS[Path(path).suffix.lower()][0],
         title=part.title or ("" if part.name else Path(path).stem.replace("_", " ").replace("-", " ")),
         text=part.text,
         digest="",

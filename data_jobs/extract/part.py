@@ -9,12 +9,15 @@ from cluster.errors import InvalidInput
 @dataclass(frozen=True, slots=True)
 class Part:
     """One document found in a file. ``name`` tells the records of one file apart ("row 3"); ``problem`` says why a record
-    cannot be read while the rest of its file can. Headings in ``text`` are Markdown's."""
+    cannot be read while the rest of its file can, and ``reason`` is the word that reports count it by. Headings in ``text`` are
+    Markdown's. ``media_type`` is set where it is not the file's own (a member of an archive, a message of a mailbox)."""
 
     text: str
     title: str = ""
     name: str = ""
     problem: str = ""
+    reason: str = "corrupt"
+    media_type: str = ""
     meta: dict[str, Any] = field(default_factory=dict)
 
 
