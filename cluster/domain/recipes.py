@@ -117,6 +117,10 @@ class GateRecipe(Frozen):
     promote: bool = True
 
 
+class WashRecipe(Frozen):
+    """What washing takes out of documents."""
+
+
 class IngestRecipe(Frozen):
     """Documents into a corpus with a versioned index. Sizes are characters."""
 
@@ -125,6 +129,7 @@ class IngestRecipe(Frozen):
     chunk_size: int = Field(default=512, ge=32)
     overlap: int = Field(default=50, ge=0)
     min_chars: int = Field(default=20, ge=1)
+    wash: WashRecipe = WashRecipe()
     near_duplicate: float = Field(default=0.85, gt=0.0, le=1.0, description="Jaccard similarity from which two documents are one")
     seconds_per_file: float = Field(default=60.0, gt=0)
     megabytes_per_file: int = Field(default=1024, ge=64, description="memory bound of an extraction")

@@ -21,6 +21,16 @@ class Part:
     meta: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What an extractor may be told. ``first``: the number of the first line, for a slice of JSON lines. ``text_field`` and
+    ``title_field``: which fields of a record hold its text and title, where they are not named as usual."""
+
+    first: int = 1
+    text_field: str | None = None
+    title_field: str | None = None
+
+
 class Unreadable(InvalidInput):
     """The file is set aside. ``reason`` is the word that reports count by; the message is the sentence."""
 
