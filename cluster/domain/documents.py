@@ -22,7 +22,8 @@ class Document(Frozen):
 
 
 class Passage(Frozen):
-    """A retrievable piece of a document: ``text`` is ``document.text[start:end]`` (characters)."""
+    """A retrievable piece of a document: ``text`` is ``document.text[start:end]`` (characters). ``page`` counts from 1, where the
+    document has pages. ``cut`` names what could not be kept whole: a table row, a code block."""
 
     id: str
     document_id: str
@@ -33,6 +34,8 @@ class Passage(Frozen):
     end: int
     heading: str = ""
     source: str = ""
+    page: int | None = None
+    cut: str = ""
 
 
 class Kept(Frozen):

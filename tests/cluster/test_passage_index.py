@@ -1,23 +1,25 @@
-"""Building, opening and searching an index: real FAISS, real BM25."""
+"""Building, continuing, opening and searching an index: real FAISS, real BM25."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from cluster import passage_index
 from cluster.domain.documents import Passage
 from cluster.errors import IntegrityError, InvalidInput, NotFound
-from cluster.passage_index import PassageIndex, build, words
+from cluster.passage_index import IndexBuilder, PassageIndex, build, dense, words
+from cluster.settings import ROOT
 
 DIMENSION = 16
 
 
-def passage(number: int, text: str, heading: str = "") -> Passage:
+def passage(number: int, text: str, heading: str = "", document: str = "d") -> Passage:
     return Passage(
-        id=f"d.{number}",
-        document_id="d",
+        id=f"{document}.{number}",
+        document_id=document,
         corpus="c",
         number=number,
         text=text,
@@ -63,11 +65,13 @@ def test_dense_and_lexical_ranks_are_fused(small: PassageIndex) -> None:
     assert (by_number[1].dense_rank, by_number[1].lexical_rank) == (1, None)
     assert by_number[2].lexical_rank == 1
     assert by_number[1].similarity == pytest.approx(1.0)
-    for hit in hits:
-        expected = sum(1 / (60 + rank) for rank in (hit.dense_rank, hit.lexical_rank) if rank)
-        assert hit.score == pytest.approx(expected)
-    assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
-    assert hits[0].passage.number == 2  # found by both beats found first by one
+    assert by_number[1].score == pytest.approx(0.5)  # the best of one search, nothing in the other
+    assert by_number[2].score == pytest.approx(0.5)
+    assert by_number[0].score == 0
+    both = small.search("code XJ-4471", (unit(1) + 2 * unit(2)) / np.sqrt(np.float32(5)), k=3)
+    assert (both[0].passage.number, both[0].score) == (2, pytest.approx(1.0))
+    assert (both[1].passage.number, both[1].score) == (1, pytest.approx(0.25))
+    assert [hit.score for hit in both] == sorted((hit.score for hit in both), reverse=True)
 
 
 def test_words_of_the_heading_are_found(small: PassageIndex) -> None:
@@ -95,7 +99,7 @@ def test_each_of_many_is_found_first_by_its_own_vector_and_words(tmp_path: Path)
 
 
 def test_a_large_index_is_a_graph_and_finds_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(passage_index, "HNSW_FROM", 400)
+    monkeypatch.setattr(dense, "HNSW_FROM", 400)
     vectors = random_units(1000)
     build([passage(number, f"n{number}") for number in range(1000)], vectors, tmp_path / "index")
     opened = PassageIndex.open(tmp_path / "index")
@@ -142,3 +146,112 @@ def test_parts_that_disagree_are_an_integrity_error(small: PassageIndex) -> None
 def test_a_vector_of_another_embedder_is_refused(small: PassageIndex) -> None:
     with pytest.raises(InvalidInput, match="vectors of 16 numbers"):
         small.search("rent", np.zeros(384, dtype=np.float32))
+
+
+def documents_of(index: PassageIndex) -> set[str]:
+    return {one.document_id for one in index.passages()}
+
+
+def filled(builder: IndexBuilder, names: list[str], vectors: np.ndarray) -> None:
+    """Two passages a document: the second one's vector is the first one's, turned round."""
+    for name, vector in zip(names, vectors, strict=True):
+        pair = [passage(0, f"word{name} first", document=name), passage(1, f"word{name} second", document=name)]
+        builder.add(name, f"identity of {name}", pair, np.stack([vector, -vector]))
+
+
+@pytest.fixture(params=["flat", "hnsw", "ivfpq"])
+def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setattr(dense, "HNSW_FROM", 10**6 if request.param == "flat" else 100)
+    monkeypatch.setattr(dense, "IVF_FROM", 100 if request.param == "ivfpq" else 10**9)
+    return str(request.param)
+
+
+@pytest.mark.parametrize("compact", [False, True])
+def test_an_index_that_follows_another_finds_what_came_and_not_what_went(tmp_path: Path, kind: str, compact: bool) -> None:
+    names = [f"doc{number:03}" for number in range(400)]
+    vectors = random_units(440)
+    first = IndexBuilder(tmp_path / "1", DIMENSION, 800)
+    filled(first, names, vectors[:400])
+    base = PassageIndex.open(first.finish())
+    assert base.kind == kind
+    gone, new = names[:40], [f"new{number:02}" for number in range(40)]
+    second = IndexBuilder(tmp_path / "2", DIMENSION, 800, base=base, without=gone, compact=compact)
+    filled(second, new, vectors[400:])
+    index = PassageIndex.open(second.finish())
+    assert (index.kind, len(index)) == (kind, 800)
+    assert len(index.alive) == (800 if compact else 880)
+    assert documents_of(index) == {*names[40:], *new}
+    assert index.documents["new07"][0] == "identity of new07"
+    for name, vector in [*zip(names[40::37], vectors[40:400:37], strict=True), *zip(new[::7], vectors[400::7], strict=True)]:
+        assert index.search("", vector, k=1)[0].passage.document_id == name
+        assert index.best_lexical(f"word{name}", 5)[0][1] > 0
+    for name, vector in zip(gone[::5], vectors[:40:5], strict=True):
+        assert index.best_lexical(f"word{name}", 5) == []
+        assert name not in {hit.passage.document_id for hit in index.search(f"word{name}", vector, k=10)}
+    blank = (index.directory / "passages.jsonl").read_text()
+    assert "doc000" not in blank
+    assert "doc399" in blank
+    assert documents_of(PassageIndex.open(base.directory)) == set(names)  # the version before stays as it was
+
+
+def test_with_many_dead_rows_an_index_is_written_anew(tmp_path: Path) -> None:
+    names = [f"doc{number:03}" for number in range(100)]
+    first = IndexBuilder(tmp_path / "1", DIMENSION, 200)
+    filled(first, names, random_units(100))
+    base = PassageIndex.open(first.finish())
+    second = PassageIndex.open(IndexBuilder(tmp_path / "2", DIMENSION, 200, base=base, without=names[:60]).finish())
+    assert (len(second), len(second.alive)) == (80, 80)
+    assert np.allclose(second.vectors(np.arange(80)), base.vectors(np.arange(120, 200)))
+
+
+def test_an_index_that_grows_past_a_bound_changes_its_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dense, "HNSW_FROM", 150)
+    vectors = random_units(200)
+    first = IndexBuilder(tmp_path / "1", DIMENSION, 100)
+    filled(first, [f"a{n}" for n in range(50)], vectors[:50])
+    base = PassageIndex.open(first.finish())
+    second = IndexBuilder(tmp_path / "2", DIMENSION, 400, base=base)
+    filled(second, [f"b{n}" for n in range(150)], vectors[50:])
+    index = PassageIndex.open(second.finish())
+    assert (base.kind, index.kind, len(index)) == ("flat", "hnsw", 400)
+    assert index.search("", vectors[3], k=1)[0].passage.document_id == "a3"
+
+
+def test_an_index_without_vectors_is_searched_by_words(tmp_path: Path) -> None:
+    builder = IndexBuilder(tmp_path / "index", 0, 2)
+    builder.add("a", "", [passage(0, "The rent is 900.", document="a")])
+    builder.add("b", "", [passage(0, "Bins on Tuesday.", document="b")])
+    index = PassageIndex.open(builder.finish(note="by hand"))
+    assert (index.kind, index.dimension, index.manifest["note"]) == ("lexical", 0, "by hand")
+    (hit,) = index.search("rent", None, k=3)
+    assert (hit.passage.document_id, hit.score, hit.similarity) == ("a", 1.0, None)
+    assert index.search("rent", unit(0), k=3) == [hit]
+    with pytest.raises(InvalidInput):
+        index.best_dense(unit(0), 3)
+
+
+def test_a_builder_refuses_vectors_that_do_not_fit(tmp_path: Path) -> None:
+    builder = IndexBuilder(tmp_path / "index", DIMENSION, 2)
+    with pytest.raises(InvalidInput, match=r"1 passages need vectors of shape \(1, 16\), not \(2, 16\)"):
+        builder.add("a", "", [passage(0, "a")], random_units(2))
+    with pytest.raises(InvalidInput, match="no passages"):
+        builder.finish()
+    assert not (tmp_path / "index").exists()
+
+
+def test_many_processes_read_one_index_at_a_time(tmp_path: Path) -> None:
+    vectors = random_units(300)
+    build([passage(n, f"entry{n}", document=f"d{n}") for n in range(300)], vectors, tmp_path / "index")
+    before = sorted(path.name for path in (tmp_path / "index" / "lexical").iterdir())
+    code = (
+        "import sys, pathlib; from cluster.passage_index import PassageIndex;"
+        "index = PassageIndex.open(pathlib.Path(sys.argv[1])); print('ready', flush=True); sys.stdin.readline();"
+        "print(index.search('entry77', None, k=1)[0].passage.document_id)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "index")]
+    readers = [subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    for reader in readers:
+        assert reader.stdout is not None
+        assert reader.stdout.readline() == "ready\n"
+    assert [reader.communicate("go\n")[0].strip() for reader in readers] == ["d77"] * 3
+    assert before == sorted(path.name for path in (tmp_path / "index" / "lexical").iterdir() if "lock" not in path.name)

@@ -1,0 +1,149 @@
+"""Vectors: FAISS's only home. The kind of index follows from the number of passages.
+
+flat     up to 50,000: every vector is compared; exact
+hnsw     up to 1,000,000: a graph (Malkov and Yashunin, arXiv:1603.09320)
+ivfpq    beyond: cells and product quantisation (Jégou et al., "Product Quantization for Nearest Neighbor Search", 2011) at 1/32 of
+         the memory; the best are compared again with their whole vectors, which stay on disk
+
+A flat or ivfpq index is searched on a GPU when this FAISS has one; Ray hides GPUs from processes that did not ask for one.
+"""
+
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cluster.passage_index.layout import RAW_VECTORS, VECTORS
+
+HNSW_FROM = 50_000
+IVF_FROM = 1_000_000
+_HNSW_LINKS, _HNSW_BUILD, _HNSW_SEARCH = 32, 80, 96
+_TRAIN_PER_CELL = 64
+_RERANK = 4
+Floats = NDArray[np.float32]
+Rows = NDArray[np.int64]
+
+
+def kind_for(passages: int) -> str:
+    """Which kind serves this many passages best."""
+    return "ivfpq" if passages > IVF_FROM else "hnsw" if passages > HNSW_FROM else "flat"
+
+
+class DenseWriter:
+    """Adds vectors to a new index of ``kind``, or to a copy of ``base``, whose kind must be the same. Of an ivfpq index the whole
+    vectors are written beside it (float16)."""
+
+    def __init__(self, directory: Path, kind: str, dimension: int, expected: int, base: Path | None = None) -> None:
+        import faiss
+
+        self.kind, self._dimension, self._expected = kind, dimension, expected
+        self._directory = directory
+        self._index: Any = faiss.read_index(str(base / VECTORS)) if base else None
+        self._waiting: list[Floats] = []
+        if base and kind == "ivfpq":
+            shutil.copyfile(base / RAW_VECTORS, directory / RAW_VECTORS)
+        if base is None and kind == "flat":
+            self._index = faiss.IndexFlatIP(dimension)
+        elif base is None and kind == "hnsw":
+            self._index = faiss.IndexHNSWFlat(dimension, _HNSW_LINKS, faiss.METRIC_INNER_PRODUCT)
+            self._index.hnsw.efConstruction, self._index.hnsw.efSearch = _HNSW_BUILD, _HNSW_SEARCH
+
+    def add(self, vectors: Floats) -> None:
+        """Unit vectors (n, d), in the order of their rows."""
+        vectors = np.ascontiguousarray(vectors, dtype=np.float32)
+        if self.kind == "ivfpq":
+            with (self._directory / RAW_VECTORS).open("ab") as file:
+                vectors.astype("<f2").tofile(file)
+        if self._index is not None:
+            self._index.add(vectors)
+            return
+        self._waiting.append(vectors)
+        if sum(map(len, self._waiting)) >= _TRAIN_PER_CELL * _cells(self._expected):
+            self._train()
+
+    def _train(self) -> None:
+        """Cells and codes are learnt from the vectors that came first: 64 a cell."""
+        import faiss
+
+        sample = np.concatenate(self._waiting)
+        cells = max(1, min(_cells(self._expected), len(sample) // 39))  # FAISS warns below 39 points a cell
+        codes = max(code for code in (48, 32, 16, 8, 4, 2, 1) if self._dimension % code == 0)
+        bits = 8 if len(sample) >= 39 * 256 else 4
+        self._index = faiss.index_factory(self._dimension, f"IVF{cells},PQ{codes}x{bits}", faiss.METRIC_INNER_PRODUCT)
+        self._index.train(sample)
+        self._index.nprobe = max(1, min(cells, 4 + cells // 32))
+        self._index.add(sample)
+        self._waiting = []
+
+    def finish(self) -> None:
+        """Writes the index out."""
+        import faiss
+
+        if self._index is None:
+            self._train()
+        faiss.write_index(self._index, str(self._directory / VECTORS))
+
+
+def _cells(expected: int) -> int:
+    return max(1, round(4 * math.sqrt(expected)))
+
+
+class Dense:
+    """The opened vectors; ``alive`` masks dead rows. Memory mapped: processes on one machine share it."""
+
+    def __init__(self, directory: Path, kind: str, alive: NDArray[np.bool_]) -> None:
+        import faiss
+
+        self.kind, self._alive = kind, alive
+        self._index: Any = faiss.read_index(str(directory / VECTORS), faiss.IO_FLAG_MMAP_IFC)
+        self.dimension, self.rows = int(self._index.d), int(self._index.ntotal)
+        whole = (self.rows, self.dimension)
+        self._raw = np.memmap(directory / RAW_VECTORS, dtype="<f2", mode="r", shape=whole) if kind == "ivfpq" else None
+        self._bits = None if alive.all() else np.packbits(alive, bitorder="little")
+        # A selector must outlive every search that uses it, and so must its bits.
+        self._selector = None if self._bits is None else faiss.IDSelectorBitmap(self._bits)
+        self._on_gpu = kind != "hnsw" and getattr(faiss, "get_num_gpus", lambda: 0)() > 0
+        if self._on_gpu:
+            self._index = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, self._index)
+
+    def best(self, vector: Floats, depth: int) -> list[tuple[int, float]]:
+        """The rows whose vectors are most like ``vector`` (d,), with their cosine, best first."""
+        wide = depth * _RERANK if self._raw is not None else depth
+        if self._on_gpu:  # no selectors there: ask for more, and leave the dead out
+            wide = min(2048, wide + int((~self._alive).sum()))
+            similarities, found = self._index.search(vector[None, :], wide)
+        else:
+            similarities, found = self._index.search(vector[None, :], wide, params=self._parameters())
+        rows = found[0][found[0] >= 0]
+        rows = rows[self._alive[rows]]
+        if self._raw is None and not self._on_gpu:
+            return list(zip(rows.tolist(), similarities[0, : len(rows)].tolist(), strict=True))[:depth]
+        exact = self.similarities(vector, rows)
+        order = np.lexsort((rows, -exact))[:depth]
+        return list(zip(rows[order].tolist(), exact[order].tolist(), strict=True))
+
+    def similarities(self, vector: Floats, rows: Rows) -> Floats:
+        """The cosine of ``vector`` with each of these rows."""
+        result: Floats = self.vectors(rows) @ vector
+        return result
+
+    def vectors(self, rows: Rows) -> Floats:
+        """The vectors of these rows (n, d)."""
+        if self._raw is not None:
+            return np.asarray(self._raw[rows], dtype=np.float32)
+        result: Floats = self._index.reconstruct_batch(np.ascontiguousarray(rows, dtype=np.int64))
+        return result
+
+    def _parameters(self) -> Any:
+        import faiss
+
+        if self._selector is None:
+            return None
+        if self.kind == "hnsw":
+            return faiss.SearchParametersHNSW(sel=self._selector, efSearch=_HNSW_SEARCH)
+        if self.kind == "ivfpq":
+            return faiss.SearchParametersIVF(sel=self._selector, nprobe=self._index.nprobe)
+        return faiss.SearchParameters(sel=self._selector)
