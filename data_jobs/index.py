@@ -20,7 +20,7 @@ Batch = dict[str, Any]
 @cache
 def opened(embedder: str) -> Embedder:
     """The embedder, opened once in each worker process. One thread: Ray runs one task a core."""
-    return Embedder(embedder, threads=1)
+    return Embedder(embedder, threads=1, bulk=True)
 
 
 def as_embedded(passage: Passage) -> str:

@@ -27,6 +27,13 @@ Floats = NDArray[np.float32]
 Rows = NDArray[np.int64]
 
 
+def _faiss() -> Any:
+    """FAISS, without its type hints, which know only some of its arguments."""
+    import faiss
+
+    return faiss
+
+
 def kind_for(passages: int) -> str:
     """Which kind serves this many passages best."""
     return "ivfpq" if passages > IVF_FROM else "hnsw" if passages > HNSW_FROM else "flat"
@@ -37,8 +44,7 @@ class DenseWriter:
     vectors are written beside it (float16)."""
 
     def __init__(self, directory: Path, kind: str, dimension: int, expected: int, base: Path | None = None) -> None:
-        import faiss
-
+        faiss = _faiss()
         self.kind, self._dimension, self._expected = kind, dimension, expected
         self._directory = directory
         self._index: Any = faiss.read_index(str(base / VECTORS)) if base else None
@@ -66,8 +72,7 @@ class DenseWriter:
 
     def _train(self) -> None:
         """Cells and codes are learnt from the vectors that came first: 64 a cell."""
-        import faiss
-
+        faiss = _faiss()
         sample = np.concatenate(self._waiting)
         cells = max(1, min(_cells(self._expected), len(sample) // 39))  # FAISS warns below 39 points a cell
         codes = max(code for code in (48, 32, 16, 8, 4, 2, 1) if self._dimension % code == 0)
@@ -80,8 +85,7 @@ class DenseWriter:
 
     def finish(self) -> None:
         """Writes the index out."""
-        import faiss
-
+        faiss = _faiss()
         if self._index is None:
             self._train()
         faiss.write_index(self._index, str(self._directory / VECTORS))
@@ -95,8 +99,7 @@ class Dense:
     """The opened vectors; ``alive`` masks dead rows. Memory mapped: processes on one machine share it."""
 
     def __init__(self, directory: Path, kind: str, alive: NDArray[np.bool_]) -> None:
-        import faiss
-
+        faiss = _faiss()
         self.kind, self._alive = kind, alive
         self._index: Any = faiss.read_index(str(directory / VECTORS), faiss.IO_FLAG_MMAP_IFC)
         self.dimension, self.rows = int(self._index.d), int(self._index.ntotal)
@@ -138,8 +141,7 @@ class Dense:
         return result
 
     def _parameters(self) -> Any:
-        import faiss
-
+        faiss = _faiss()
         if self._selector is None:
             return None
         if self.kind == "hnsw":

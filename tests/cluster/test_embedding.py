@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cluster.embedding import DEFAULT, TOKENS_PER_BATCH, Embedder, _batches, embedder_name, model_directory
+from cluster.embedding import DEFAULT, PINNED, TOKENS_PER_BATCH, Embedder, embedder_name, model_directory, torch_bert
+from cluster.embedding.opened import _batches
 from cluster.errors import IntegrityError, InvalidInput
 
 TEXTS = [
@@ -38,6 +39,30 @@ def test_vectors_are_those_of_transformers(embedder: Embedder) -> None:
     expected = torch.nn.functional.normalize((states * mask).sum(1) / mask.sum(1), dim=1).numpy()
     cosines = (embedder.embed(TEXTS) * expected).sum(axis=1)
     assert cosines.min() > 0.9999
+
+
+def test_many_at_a_time_give_the_same_vectors(embedder: Embedder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch_bert, "pays", lambda: True)  # bfloat16 is computed everywhere, only slower
+    bulk = Embedder(threads=1, bulk=True)
+    assert type(bulk._bert) is torch_bert.TorchBert
+    assert (bulk.embed(TEXTS) * embedder.embed(TEXTS)).sum(axis=1).min() > 0.999
+
+
+def test_another_pooling_is_run_by_its_own_library(tmp_path: Path, embedder: Embedder) -> None:
+    shutil.copytree(model_directory(DEFAULT), tmp_path / "model")
+    modules = [
+        {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
+        {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
+    ]
+    (tmp_path / "model" / "modules.json").write_text(json.dumps(modules))
+    (tmp_path / "model" / "1_Pooling").mkdir(exist_ok=True)
+    pooling = {"word_embedding_dimension": 384, "pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}
+    (tmp_path / "model" / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
+    other = Embedder(tmp_path / "model")
+    vectors = other.embed(TEXTS)
+    assert vectors.shape == (len(TEXTS), other.dimension) == (6, 384)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1.0, atol=1e-5)
+    assert (vectors * embedder.embed(TEXTS)).sum(axis=1).max() < 0.999
 
 
 def test_vectors_are_unit_float32_and_in_order(embedder: Embedder) -> None:
@@ -82,7 +107,7 @@ def test_another_architecture_is_refused(tmp_path: Path) -> None:
         (tmp_path / name).symlink_to(source / name)
     config = json.loads((source / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**config, "model_type": "t5"}))
-    with pytest.raises(InvalidInput, match="of type 't5'"):
+    with pytest.raises(InvalidInput, match=r"type 't5'.*cannot be opened by sentence-transformers"):
         Embedder(tmp_path)
 
 
@@ -97,6 +122,6 @@ def test_changed_weights_of_a_pinned_embedder_are_refused(tmp_path: Path, monkey
     with (changed / "model.safetensors").open("r+b") as file:
         file.seek(-4, 2)
         file.write(b"\x00\x00\x80\x3f")
-    monkeypatch.setitem(__import__("cluster.embedding").embedding.PINNED, str(changed), "53aa51172d142c89")
+    monkeypatch.setitem(PINNED, str(changed), "53aa51172d142c89")
     with pytest.raises(IntegrityError, match="not the pinned 53aa51172d14"):
         embedder_name(str(changed))

