@@ -1,21 +1,28 @@
 """Finding documents that say the same: exactly (by digest) and nearly (by MinHash over word triples).
 
-Decides on digests and signatures alone, so that texts need not be in one place; one kilobyte a document.
+Decides on digests and signatures alone, so that texts need not be in one place: one kilobyte a document, on disk. What is held in memory
+is a document's name and digest, and the keys of one band at a time.
 """
 
-import re
-from collections import defaultdict
-from collections.abc import Iterable
+import math
+import sys
+import tempfile
+from array import array
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cluster.domain.documents import Dropped
 
 PERMUTATIONS = 256
 _SHORTEST = 30
 _MISSED_AT_MOST = 1e-4
-_WORD = re.compile(r"\w+")
+_APART = bytes(byte if byte >= 128 or chr(byte).isalnum() or byte == ord("_") else ord(" ") for byte in range(256))
+"""ASCII that parts words becomes a space; three times as fast as a pattern, which all texts go through."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +41,15 @@ def signature(text: str) -> bytes:
     """
     from rensa import RMinHash
 
-    words = _WORD.findall(text.casefold())
+    words = text.casefold().encode("utf-8", "replace").translate(_APART).decode().split()
     if len(words) < _SHORTEST:
         return b""
     hashed = RMinHash(num_perm=PERMUTATIONS, seed=42)
-    hashed.update([" ".join(words[place : place + 3]) for place in range(len(words) - 2)])
-    return np.array(hashed.digest(), dtype="<u4").tobytes()
+    hashed.update(list(map(" ".join, zip(words, words[1:], words[2:], strict=False))))
+    values = array("I", hashed.digest())
+    if sys.byteorder == "big":
+        values.byteswap()
+    return values.tobytes()
 
 
 def find_duplicates(prints: Iterable[Fingerprint], threshold: float) -> list[Dropped]:
@@ -48,33 +58,76 @@ def find_duplicates(prints: Iterable[Fingerprint], threshold: float) -> list[Dro
     ``threshold`` is the Jaccard similarity of the sets of word triples from which two texts are near duplicates, estimated from the
     signatures with a standard error of at most 0.032 (Broder, "On the resemblance and containment of documents", 1997).
     """
-    bands = _bands(threshold)
-    by_digest: dict[str, str] = {}
-    buckets: dict[tuple[int, bytes], list[int]] = defaultdict(list)
-    kept: list[tuple[str, np.ndarray]] = []
-    dropped: list[Dropped] = []
-    for one in sorted(prints, key=lambda item: item.source):
-        if one.digest in by_digest:
-            dropped.append(Dropped(source=one.source, reason="exact_duplicate", of=by_digest[one.digest]))
+    with tempfile.TemporaryFile() as file:
+        names: list[tuple[str, bytes, int]] = []
+        count = 0
+        for one in prints:
+            names.append((one.source, bytes.fromhex(one.digest), count if one.signature else -1))
+            if one.signature:
+                file.write(one.signature)
+                count += 1
+        file.flush()
+        shape = (count, PERMUTATIONS)
+        signatures = np.memmap(file, dtype="<u4", mode="r", shape=shape) if count else np.zeros(shape, dtype="<u4")
+        return list(_dropped(sorted(names), signatures, threshold))
+
+
+def _dropped(names: list[tuple[str, bytes, int]], signatures: NDArray[np.uint32], threshold: float) -> Iterator[Dropped]:
+    """In order of source: a document is compared with those kept so far that share a band with it."""
+    bands, rows = _bands(threshold)
+    enough = _shared_at_least(bands, threshold**rows)
+    buckets = _buckets(signatures, bands, rows)
+    kept_in: dict[int, list[int]] = defaultdict(list)
+    source_of: dict[int, str] = {}
+    first_of: dict[bytes, str] = {}
+    for source, digest, row in names:
+        if digest in first_of:
+            yield Dropped(source=source, reason="exact_duplicate", of=first_of[digest])
             continue
-        if one.signature:
-            values = np.frombuffer(one.signature, dtype="<u4")
-            keys = [(band, part.tobytes()) for band, part in enumerate(values[: bands[0] * bands[1]].reshape(bands))]
-            twin = _nearest(values, {row for key in keys for row in buckets[key]}, kept, threshold)
-            if twin is not None:
-                dropped.append(Dropped(source=one.source, reason="near_duplicate", of=twin))
-                continue
-            for key in keys:
-                buckets[key].append(len(kept))
-            kept.append((one.source, values))
-        by_digest[one.digest] = one.source
-    return dropped
+        first_of[digest] = source
+        mine = buckets[row] if row >= 0 else []
+        shared = Counter(chain.from_iterable([kept_in[bucket] for bucket in mine if bucket in kept_in]))
+        twin = _nearest(signatures, row, [other for other, times in shared.items() if times >= enough], threshold)
+        if twin is not None:
+            yield Dropped(source=source, reason="near_duplicate", of=source_of[twin])
+            first_of[digest] = source_of[twin]  # whoever repeats a text that was dropped names the twin that was kept
+            continue
+        source_of[row] = source
+        for bucket in mine:
+            kept_in[bucket].append(row)
 
 
-def _nearest(values: np.ndarray, candidates: set[int], kept: list[tuple[str, np.ndarray]], threshold: float) -> str | None:
-    likeness = {row: float(np.mean(values == kept[row][1])) for row in candidates}
-    best = max(sorted(likeness), key=likeness.__getitem__, default=None)
-    return kept[best][0] if best is not None and likeness[best] >= threshold else None
+def _nearest(signatures: NDArray[np.uint32], row: int, candidates: list[int], threshold: float) -> int | None:
+    if not candidates:
+        return None
+    others = np.array(sorted(candidates))
+    likeness = np.mean(signatures[others] == signatures[row], axis=1)
+    best = int(np.argmax(likeness))
+    return int(others[best]) if likeness[best] >= threshold else None
+
+
+def _buckets(signatures: NDArray[np.uint32], bands: int, rows: int) -> list[list[int]]:
+    """For each row the buckets that it shares with another row. A bucket is a band and the values in it; alone in it is nobody's twin."""
+    if len(signatures) < 2:
+        return [[] for _ in signatures]
+    # A band's key is a sum with odd factors modulo 2^64: keys that are equal by chance only cost a comparison.
+    factors = np.random.default_rng(42).integers(2**63, size=rows, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
+    members, buckets, number = [], [], 0
+    for band in range(bands):
+        columns = signatures[:, band * rows : (band + 1) * rows]
+        keys = (columns.astype(np.uint64) * factors).sum(axis=1, dtype=np.uint64) if rows > 1 else columns[:, 0].copy()
+        order = np.argsort(keys)
+        sorted_keys = keys[order]
+        starts = np.flatnonzero(np.r_[True, sorted_keys[1:] != sorted_keys[:-1]])
+        sizes = np.diff(np.r_[starts, len(keys)])
+        together = np.repeat(sizes > 1, sizes)
+        members.append(order[together])
+        buckets.append(np.repeat(number + np.arange(len(sizes)), sizes)[together])
+        number += len(sizes)
+    every = np.concatenate(members)
+    order = np.argsort(every, kind="stable")
+    cuts = np.searchsorted(every[order], np.arange(1, len(signatures)))
+    return [part.tolist() for part in np.split(np.concatenate(buckets)[order], cuts)]
 
 
 def _bands(threshold: float) -> tuple[int, int]:
@@ -83,3 +136,12 @@ def _bands(threshold: float) -> tuple[int, int]:
     fitting = [rows for rows in range(1, 33) if (1 - threshold**rows) ** (PERMUTATIONS // rows) < _MISSED_AT_MOST]
     rows = max(fitting, default=1)
     return PERMUTATIONS // rows, rows
+
+
+def _shared_at_least(bands: int, chance: float) -> int:
+    """How many bands two texts at the threshold share at the least, but for a probability below 1e-4 (binomial). At a low threshold
+    this spares comparing texts that share a band or two by chance."""
+    missed, least = 0.0, 0
+    while (missed := missed + math.comb(bands, least) * chance**least * (1 - chance) ** (bands - least)) < _MISSED_AT_MOST:
+        least += 1
+    return max(1, least)
