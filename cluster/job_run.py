@@ -33,8 +33,8 @@ _REPORT_SECONDS = 0.4
 class JobRun:
     """What a job is given beside its recipe."""
 
-    def __init__(self, settings: Settings, run: Run) -> None:
-        self.settings, self.run = settings, run
+    def __init__(self, settings: Settings, run: Run, local: bool = False) -> None:
+        self.settings, self.run, self.local = settings, run, local
         self.catalog = Catalog(settings.catalog_url)
         self.artifacts = Artifacts(settings.artifacts_url, settings.home / "cache")
         self._reported = 0.0
@@ -67,6 +67,7 @@ def main(job: str, kind: type[R], work: Callable[[JobRun, R], dict[str, Any]], a
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--run", help="a run in the catalog, whose recipe is used")
     source.add_argument("--recipe", help="a recipe file (YAML); a run is recorded for it")
+    parser.add_argument("--local", action="store_true", help="on this machine, with a Ray of its own, whatever cluster runs")
     given = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     try:
@@ -84,7 +85,7 @@ def main(job: str, kind: type[R], work: Callable[[JobRun, R], dict[str, Any]], a
     except TreadleError as error:
         print(f"{job}: {error.message}", file=sys.stderr)
         return 2
-    return _attempts(JobRun(settings, run), recipe, work)
+    return _attempts(JobRun(settings, run, given.local), recipe, work)
 
 
 def _attempts(job: JobRun, recipe: R, work: Callable[[JobRun, R], dict[str, Any]]) -> int:

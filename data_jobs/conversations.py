@@ -26,8 +26,9 @@ from cluster.domain.recipes import ConversationsRecipe
 from cluster.errors import InvalidInput
 from cluster.job_run import JobRun
 from data_jobs import datasets
-from data_jobs.documents import REFUSALS, find_files
-from data_jobs.on_ray import connect, dataset_of, mapped
+from data_jobs.documents import REFUSALS
+from data_jobs.files import find_files
+from data_jobs.on_ray import connect, mapped
 from data_jobs.threads import read_threads
 
 _ROWS: TypeAdapter[list[Row]] = TypeAdapter(list[Row])
@@ -44,8 +45,8 @@ def convert(job: JobRun, recipe: ConversationsRecipe) -> dict[str, Any]:
     files = find_files(recipe.paths)
     job.progress(0.05, f"reading {len(files)} files")
     connect(job.settings)
-    source = dataset_of([one._asdict() for one in files], sum(one.bytes for one in files))
-    read = list(mapped(source, partial(read_threads, recipe=recipe), job.settings).iter_rows())
+    step = partial(read_threads, recipe=recipe)
+    read = list(mapped([one._asdict() for one in files], step, job.settings, sum(one.bytes for one in files)))
     read.sort(key=lambda row: (row["source"], row["line"]))
 
     job.progress(0.8, f"converting {len(read)} conversations")

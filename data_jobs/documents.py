@@ -1,60 +1,72 @@
-"""Files to documents: finding them, reading each in bounds, washing. What Ray Data's workers run; the driver is ``data_jobs.ingest``."""
+"""Pieces to documents: each read in bounds and washed, the results of a group kept as one shard. What Ray Data's workers run."""
 
-from collections import Counter
+import json
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 from cluster.domain.base import digest_of
 from cluster.domain.documents import Document, Dropped, Kept, Quarantined
 from cluster.domain.recipes import IngestRecipe
-from cluster.errors import InvalidInput, NotFound
-from cluster.settings import ROOT
-from data_jobs.chunk import chunk
 from data_jobs.duplicates import signature
 from data_jobs.extract import FORMATS
 from data_jobs.extract.bounded import Extractor
-from data_jobs.extract.part import Part, Unreadable
+from data_jobs.extract.part import Options, Part, Unreadable
 from data_jobs.on_ray import Row
+from data_jobs.pieces import Piece, group_key
+from data_jobs.shards import Shards
 from data_jobs.wash import wash
 
 REFUSALS: dict[str, type[Dropped] | type[Quarantined]] = {"dropped": Dropped, "quarantined": Quarantined}
+READING = 1
+"""Raised when the same bytes would give other documents: what was read before is then read again."""
+
+_SHORT = ("piece", "source", "document_id", "refusal", "reason", "detail", "digest", "identity", "chars")
+_LONG = ("media_type", "title", "text", "meta")
+OUTLINE = (*_SHORT, "signature")
+"""The columns of a shard without the texts."""
 
 
-class Found(NamedTuple):
-    """A file to ingest. ``source`` is how reports and citations name it: its path below the directory that was given."""
-
-    path: str
-    source: str
-    bytes: int
+def document_id(corpus: str, source: str) -> str:
+    """How a document is called wherever its text went: equal for every version of it."""
+    return "doc_" + digest_of([corpus, source])[:20]
 
 
-def find_files(paths: Sequence[str]) -> list[Found]:
-    """Every file under the paths, each once, in order of source. Hidden files and directories are left out."""
-    found: dict[Path, tuple[str, str]] = {}
-    for given in paths:
-        root = _located(given)
-        if root.is_file():
-            found.setdefault(root.resolve(), (root.name, str(root)))
-        elif root.is_dir():
-            for file in root.rglob("*"):
-                inside = file.relative_to(root)
-                if file.is_file() and not any(part.startswith(".") for part in inside.parts):
-                    found.setdefault(file.resolve(), (inside.as_posix(), file.as_posix()))
-        else:
-            raise NotFound(f"There is no file or directory '{given}'; give paths that this machine can read.")
-    if not found:
-        raise InvalidInput(f"There are no files under {', '.join(paths)}; give at least one of {', '.join(sorted(FORMATS))}.")
-    times = Counter(short for short, _ in found.values())
-    files = [Found(str(path), short if times[short] == 1 else long, path.stat().st_size) for path, (short, long) in found.items()]
-    return sorted(files, key=lambda one: one.source)
+def how_read(recipe: IngestRecipe) -> str:
+    """Everything of a recipe that decides what a piece becomes."""
+    decides = recipe.model_dump(
+        mode="json", include={"corpus", "min_chars", "fields", "wash", "seconds_per_file", "megabytes_per_file"}
+    )
+    return digest_of([READING, decides])
 
 
-def _located(given: str) -> Path:
-    """A path of a recipe: as given, else (for recipes that ship with the project) below the project's root."""
-    path = Path(given).expanduser()
-    return path if path.exists() or not (ROOT / given).exists() else ROOT / given
+def read_group(row: Row, recipe: IngestRecipe, root: str) -> Iterator[Row]:
+    """Ray Data's step: the pieces of a group to documents, kept or refused, in one shard; gives how much was read."""
+    pieces = [Piece(*one) for one in json.loads(row["pieces"])]
+    rows = [made for piece in pieces for made in read_piece(piece, recipe)]
+    name = group_key(piece.key for piece in pieces)
+    Shards(root).write(name, _table(rows), [piece.key for piece in pieces])
+    yield {"shard": name, "documents": len(rows), "bytes": sum(piece.end - piece.start for piece in pieces)}
+
+
+def read_piece(piece: Piece, recipe: IngestRecipe) -> Iterator[Row]:
+    """A row for each document in the piece: its text, or why it is refused."""
+    options = Options(piece.first, recipe.fields.text, recipe.fields.title)
+    try:
+        parts = _extractor(recipe.seconds_per_file, recipe.megabytes_per_file).extract(
+            piece.path, piece.start, piece.end, options
+        )
+    except Unreadable as error:
+        yield _refused(piece, Quarantined(source=piece.source, reason=error.reason, detail=f"{piece.source}: {error.message}."))
+        return
+    for part in parts or [Part(text="")]:
+        source = f"{piece.source}#{part.name}" if part.name else piece.source
+        if part.problem:
+            yield _refused(piece, Quarantined(source=source, reason=part.reason, detail=f"{source}: {part.problem}."))
+            continue
+        outcome = wash(_document(part, source, piece.path, recipe.corpus), recipe.min_chars, recipe.wash)
+        yield _kept(piece, outcome.document) if isinstance(outcome, Kept) else _refused(piece, outcome)
 
 
 @cache
@@ -62,55 +74,71 @@ def _extractor(seconds: float, megabytes: int) -> Extractor:
     return Extractor(seconds, megabytes)
 
 
-def read_file(row: Row, recipe: IngestRecipe) -> Iterator[Row]:
-    """Ray Data's step: a file to its documents, extracted and washed; one row each, kept or refused with a reason."""
-    try:
-        parts = _extractor(recipe.seconds_per_file, recipe.megabytes_per_file).extract(row["path"])
-    except Unreadable as error:
-        yield _refused(Quarantined(source=row["source"], reason=error.reason, detail=f"{row['source']}: {error.message}."))
-        return
-    for part in parts or [Part(text="")]:
-        source = f"{row['source']}#{part.name}" if part.name else row["source"]
-        if part.problem:
-            yield _refused(Quarantined(source=source, reason=part.reason, detail=f"{source}: {part.problem}."))
-            continue
-        outcome = wash(_document(part, source, row["path"], recipe.corpus), recipe.min_chars)
-        yield _kept(outcome.document) if isinstance(outcome, Kept) else _refused(outcome)
-
-
 def _document(part: Part, source: str, path: str, corpus: str) -> Document:
     return Document(
-        id="doc_" + digest_of([corpus, source])[:20],
+        id=document_id(corpus, source),
         corpus=corpus,
         source=source,
         media_type=part.media_type or FORMATS[Path(path).suffix.lower()][0],
-        title=part.title or ("" if part.name else Path(path).stem.replace("_", " ").replace("-", " ")),
+        title=part.title or ("" if part.name else Path(source).stem.replace("_", " ").replace("-", " ")),
         text=part.text,
         digest="",
         meta=part.meta,
     )
 
 
-def _kept(document: Document) -> Row:
-    identity = digest_of([document.source, document.title, document.media_type, document.digest])
+def _kept(piece: Piece, document: Document) -> Row:
     return {
+        "piece": piece.key,
         "source": document.source,
-        "digest": document.digest,
-        "identity": identity,
-        "signature": signature(document.text),
-        "document": document.model_dump_json(),
+        "document_id": document.id,
         "refusal": "",
-        "body": "",
+        "reason": "",
+        "detail": "",
+        "digest": document.digest,
+        "identity": digest_of([document.source, document.title, document.media_type, document.digest]),
+        "chars": len(document.text),
+        "signature": signature(document.text),
+        "media_type": document.media_type,
+        "title": document.title,
+        "text": document.text,
+        "meta": document.model_dump_json(include={"meta"}),
     }
 
 
-def _refused(outcome: Dropped | Quarantined) -> Row:
-    blank = {"digest": "", "identity": "", "signature": b"", "document": ""}
-    return {"source": outcome.source, **blank, "refusal": type(outcome).__name__.lower(), "body": outcome.model_dump_json()}
+def _refused(piece: Piece, outcome: Dropped | Quarantined) -> Row:
+    blank: Row = dict.fromkeys((*_SHORT, *_LONG), "")
+    detail = outcome.detail if isinstance(outcome, Quarantined) else ""
+    said = {"refusal": type(outcome).__name__.lower(), "reason": outcome.reason, "detail": detail}
+    return {**blank, "piece": piece.key, "source": outcome.source, "chars": 0, "signature": b"", **said}
 
 
-def chunk_row(row: Row, gone: frozenset[str], recipe: IngestRecipe) -> Iterator[Row]:
-    """Ray Data's step: a kept document to its passages; nothing for one that was refused or is a duplicate."""
-    if not row["refusal"] and row["source"] not in gone:
-        for passage in chunk(Document.model_validate_json(row["document"]), recipe.chunk_size, recipe.overlap):
-            yield {"passage": passage.model_dump_json()}
+def refusal_of(row: Row) -> Dropped | Quarantined:
+    """The outcome that a refused row stands for."""
+    kind = REFUSALS[row["refusal"]]
+    detail = {"detail": row["detail"]} if kind is Quarantined else {}
+    return kind(source=row["source"], reason=row["reason"], **detail)
+
+
+def document_of(row: Row, corpus: str) -> Document:
+    """The document in a kept row."""
+    return Document(
+        id=row["document_id"],
+        corpus=corpus,
+        source=row["source"],
+        media_type=row["media_type"],
+        title=row["title"],
+        text=row["text"],
+        digest=row["digest"],
+        **json.loads(row["meta"]),
+    )
+
+
+def _table(rows: Sequence[Row]) -> Any:
+    import pyarrow
+
+    kinds = {"chars": pyarrow.int64(), "signature": pyarrow.binary()}
+    names = (*_SHORT, "signature", *_LONG)
+    fields = [pyarrow.field(name, kinds.get(name, pyarrow.large_string())) for name in names]
+    columns = [pyarrow.array([row[name] for row in rows], field.type) for name, field in zip(names, fields, strict=True)]
+    return pyarrow.Table.from_arrays(columns, schema=pyarrow.schema(fields))

@@ -1,7 +1,7 @@
-"""Passages to a published index: embedding on Ray's workers, building in the driver, one bundle of kind "index"."""
+"""Documents to passages with vectors, on Ray's workers; and the index of them, continued from the version before, in the driver."""
 
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,17 @@ import numpy as np
 from cluster.artifacts import Artifacts, Bundle
 from cluster.domain.base import digest_of
 from cluster.domain.documents import Passage
+from cluster.domain.recipes import IngestRecipe
 from cluster.embedding import Embedder
-from cluster.passage_index import FORMAT, build
+from cluster.passage_index import FORMAT, IndexBuilder, PassageIndex
+from data_jobs.chunk import chunk
+from data_jobs.documents import document_of
+from data_jobs.on_ray import Row
+from data_jobs.ruler import tokens_of
+from data_jobs.shards import Shards
 
-Batch = dict[str, Any]
+_PASSAGES_AT_A_TIME = 256
+_DOCUMENT = ("source", "document_id", "identity", "digest", "media_type", "title", "text", "meta")
 
 
 @cache
@@ -28,28 +35,106 @@ def as_embedded(passage: Passage) -> str:
     return f"{passage.heading}\n{passage.text}" if passage.heading else passage.text
 
 
-def embed_batch(batch: Batch, embedder: str) -> Batch:
-    """Ray Data's step: adds the column ``vector`` (n, d) to a batch with the column ``passage`` (JSON)."""
-    texts = [as_embedded(Passage.model_validate_json(row)) for row in batch["passage"]]
-    return {**batch, "vector": opened(embedder).embed(texts)}
-
-
-def corpus_digest(documents: Iterable[str], chunk_size: int, overlap: int, embedder: str) -> str:
-    """What an index is made of: documents (their identities), chunking and embedder. Equal digests would give equal indexes."""
-    made_of = {
-        "documents": sorted(documents),
-        "chunk_size": chunk_size,
-        "overlap": overlap,
+def how_indexed(recipe: IngestRecipe, embedder: str) -> dict[str, Any]:
+    """Everything that decides what passages a document becomes, and their vectors. ``embedder``: its name; "" without vectors."""
+    return {
+        "chunk_size": recipe.chunk_size,
+        "overlap": recipe.overlap,
+        "chunk_unit": recipe.chunk_unit,
         "embedder": embedder,
         "format": FORMAT,
     }
-    return digest_of(made_of)
 
 
-def publish(artifacts: Artifacts, passages: list[Passage], vectors: list[np.ndarray], meta: dict[str, Any]) -> Bundle:
-    """Builds the index beside its place and publishes it. Passages are ordered by document and number, whoever embedded them first."""
-    order = sorted(range(len(passages)), key=lambda row: (passages[row].source, passages[row].number))
-    with tempfile.TemporaryDirectory(prefix="treadle-index-") as scratch:
-        ordered = np.stack([vectors[row] for row in order])
-        directory = build([passages[row] for row in order], ordered, Path(scratch) / "index", meta["embedder"])
-        return artifacts.publish("index", directory, meta)
+def corpus_digest(identities: Iterable[str], how: dict[str, Any]) -> str:
+    """What an index is made of: documents (their identities), chunking and embedder. Equal digests give equal answers, whatever the
+    order the passages were made in, on how many nodes, and from which version before."""
+    return digest_of({"documents": sorted(identities), **how})
+
+
+def embed_group(row: Row, recipe: IngestRecipe, embedder: str, washed: str, embedded: str) -> Iterator[Row]:
+    """Ray Data's step: some documents of a shard to passages with vectors, in one shard; gives how many."""
+    documents = [
+        (document_of(one, recipe.corpus), one["identity"])
+        for one in Shards(washed).rows(row["shard"], _DOCUMENT, "identity", row["documents"])
+    ]
+    ruler = tokens_of(embedder) if recipe.chunk_unit == "tokens" else None
+    made = [(identity, chunk(document, recipe.chunk_size, recipe.overlap, ruler)) for document, identity in documents]
+    passages = [passage for _, found in made for passage in found]
+    vectors = _vectors(passages, embedder) if recipe.vectors else None
+    Shards(embedded).write(row["name"], _table(made, vectors), [row["name"]])
+    yield {"passages": len(passages), "chars": sum(len(document.text) for document, _ in documents)}
+
+
+def _vectors(passages: Sequence[Passage], embedder: str) -> np.ndarray:
+    model = opened(embedder)
+    parts = [
+        model.embed([as_embedded(passage) for passage in passages[start : start + _PASSAGES_AT_A_TIME]])
+        for start in range(0, len(passages), _PASSAGES_AT_A_TIME)
+    ]
+    return np.concatenate(parts) if parts else np.zeros((0, model.dimension), dtype=np.float32)
+
+
+def _table(made: Sequence[tuple[str, list[Passage]]], vectors: np.ndarray | None) -> Any:
+    import pyarrow
+
+    rows = [(identity, passage) for identity, passages in made for passage in passages]
+    columns = {
+        "document_id": pyarrow.array([passage.document_id for _, passage in rows], pyarrow.large_string()),
+        "identity": pyarrow.array([identity for identity, _ in rows], pyarrow.large_string()),
+        "passage": pyarrow.array([passage.model_dump_json() for _, passage in rows], pyarrow.large_string()),
+    }
+    if vectors is not None:
+        flat = pyarrow.array(vectors.ravel(), pyarrow.float32())
+        columns["vector"] = pyarrow.FixedSizeListArray.from_arrays(flat, vectors.shape[1])
+    return pyarrow.table(columns)
+
+
+class NewIndex:
+    """Where a version's index comes from: the one before (``base``), what is gone from it, and shards of what is new."""
+
+    def __init__(
+        self, base: PassageIndex | None, without: Collection[str], shards: Shards, names: Sequence[str], compact: bool
+    ) -> None:
+        self.base, self.without, self.shards, self.names, self.compact = base, without, shards, names, compact
+
+    def publish(self, artifacts: Artifacts, dimension: int, expected: int, meta: dict[str, Any]) -> Bundle:
+        """Builds the index beside its place, a document at a time, and publishes it."""
+        with tempfile.TemporaryDirectory(prefix="treadle-index-") as scratch:
+            place = Path(scratch) / "index"
+            builder = IndexBuilder(place, dimension, expected, meta["embedder"], self.base, self.without, self.compact)
+            for document_id, identity, passages, vectors in self._documents():
+                builder.add(document_id, identity, passages, vectors)
+            builder.finish(**meta["how"])
+            passages = PassageIndex.open(place).manifest["passages"]
+            return artifacts.publish("index", place, {**meta, "passages": passages})
+
+    def _documents(self) -> Iterator[tuple[str, str, list[Passage], np.ndarray | None]]:
+        for name in self.names:
+            held: list[tuple[str, str, Passage, Any]] = []
+            for batch in self.shards.batches(name, self._columns(name)):
+                vectors = _matrix(batch)
+                for number, row in enumerate(batch.select(["document_id", "identity", "passage"]).to_pylist()):
+                    if held and held[0][0] != row["document_id"]:
+                        yield _one(held)
+                        held = []
+                    vector = None if vectors is None else vectors[number]
+                    held.append((row["document_id"], row["identity"], Passage.model_validate_json(row["passage"]), vector))
+            if held:
+                yield _one(held)
+
+    def _columns(self, name: str) -> list[str]:
+        return ["document_id", "identity", "passage", *(["vector"] if self.shards.has(name, "vector") else [])]
+
+
+def _matrix(batch: Any) -> np.ndarray | None:
+    if "vector" not in batch.schema.names:
+        return None
+    column = batch.column("vector")
+    return column.flatten().to_numpy().reshape(len(column), -1)
+
+
+def _one(held: list[tuple[str, str, Passage, Any]]) -> tuple[str, str, list[Passage], np.ndarray | None]:
+    document_id, identity, _, first = held[0]
+    vectors = None if first is None else np.stack([vector for _, _, _, vector in held])
+    return document_id, identity, [passage for _, _, passage, _ in held], vectors

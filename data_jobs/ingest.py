@@ -3,31 +3,39 @@
     python -m data_jobs.ingest --recipe configs/data/ingest.yaml
 
 A new version of the corpus holds exactly the documents under the recipe's paths: what is gone from them is gone from it. A file that
-cannot be read is set aside with a reason and the rest goes on. Everything is recorded in one transaction at the end; the same
-documents again make no new version.
+cannot be read is set aside with a reason and the rest goes on. Work that is done is kept in the artifact store under its content
+(``data_jobs.shards``): a run that is killed is continued by the next one, and after a small change only what changed is read, embedded and
+indexed. The version is recorded in one transaction at the end; the same documents again make no new version.
 """
 
+import json
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-import numpy as np
-
 from cluster import job_run
 from cluster.catalog import Work, corpora
-from cluster.domain.documents import CorpusVersion, Dropped, IngestReport, Passage, Quarantined
+from cluster.domain.documents import CorpusVersion, Dropped, IngestReport, Quarantined
 from cluster.domain.recipes import IngestRecipe
 from cluster.embedding import embedder_name
-from cluster.errors import InvalidInput
+from cluster.errors import InvalidInput, NotFound
 from cluster.job_run import JobRun
+from cluster.passage_index import PassageIndex
 from data_jobs import index
-from data_jobs.documents import REFUSALS, chunk_row, find_files, read_file
+from data_jobs.documents import OUTLINE, how_read, read_group, refusal_of
 from data_jobs.duplicates import Fingerprint, find_duplicates
-from data_jobs.on_ray import connect, dataset_of, mapped, tasks
+from data_jobs.on_ray import Row, connect, spread
+from data_jobs.pieces import Piece, group_key, grouped, pieces_of
+from data_jobs.progress import Rate
+from data_jobs.shards import Shards
 
-_PASSAGES_PER_BATCH = 256
+_READ_BYTES, _READ_PIECES = 4 << 20, 256
+_EMBED_CHARS, _EMBED_DOCUMENTS = 256 << 10, 512
+_INLINE = 1 << 20
+"""Bytes below which the driver does the work itself: starting a worker would take longer."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -37,84 +45,214 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def ingest(job: JobRun, recipe: IngestRecipe) -> dict[str, Any]:
     """Makes a new version of the recipe's corpus; returns the report. Raises InvalidInput when there would be nothing in it."""
-    began = time.monotonic()
-    files = find_files(recipe.paths)
-    embedder = job.settings.models.embedder.location
-    job.progress(0.02, f"reading {len(files)} files")
-    connect(job.settings)
-    source = dataset_of([one._asdict() for one in files], sum(one.bytes for one in files))
-    read = mapped(source, partial(read_file, recipe=recipe), job.settings).materialize()
-
-    job.progress(0.4, "looking for duplicates")
-    prints, identities, refused = _outcomes(read)
-    twins = find_duplicates(prints, recipe.near_duplicate)
-    refused = sorted([*refused, *twins], key=lambda one: one.source)
-    gone = frozenset(twin.source for twin in twins)
-    kept = [identity for source, identity in identities.items() if source not in gone]
-    if not kept:
-        raise InvalidInput(_nothing_left(recipe, len(files), refused))
-
-    name = embedder_name(embedder)
-    digest = index.corpus_digest(kept, recipe.chunk_size, recipe.overlap, name)
-    with job.catalog.reading() as work:
-        present = _newest(work, recipe.corpus)
-    changed = present is None or present.digest != digest
-    if changed:
-        passages, vectors = _embedded(job, read, gone, recipe, embedder)
-        job.progress(0.9, f"indexing {len(passages)} passages")
-        made_of = {"digest": digest, "documents": len(kept), "passages": len(passages), "embedder": name}
-        bundle = index.publish(job.artifacts, passages, vectors, {"corpus": recipe.corpus, **made_of})
-        with job.catalog.transaction() as work:
-            newest = _newest(work, recipe.corpus)
-            version = newest.version + 1 if newest else 1
-            present = CorpusVersion(corpus=recipe.corpus, version=version, index_uri=bundle.uri, **made_of)
-            corpora.add(work, present)
-    assert present is not None
-    report = IngestReport(
-        corpus=recipe.corpus,
-        version=present.version,
-        digest=digest,
-        documents_in=len(kept) + len(refused),
-        kept=len(kept),
-        dropped=tuple(one for one in refused if isinstance(one, Dropped)),
-        quarantined=tuple(one for one in refused if isinstance(one, Quarantined)),
-        passages=present.passages,
-        bytes_in=sum(one.bytes for one in files),
-        seconds=time.monotonic() - began,
-    )
-    job.progress(
-        1.0, f"{recipe.corpus} version {present.version}" if changed else "nothing changed", documents=float(report.kept)
-    )
-    return {**report.summary(), "changed": changed}
+    return Ingest(job, recipe).run()
 
 
-def _outcomes(read: Any) -> tuple[list[Fingerprint], dict[str, str], list[Dropped | Quarantined]]:
-    """What the driver keeps of the documents: fingerprints, identities by source, and the refusals. The texts stay in Ray."""
-    prints: list[Fingerprint] = []
-    identities: dict[str, str] = {}
-    refused: list[Dropped | Quarantined] = []
-    for row in read.select_columns(["source", "digest", "identity", "signature", "refusal", "body"]).iter_rows():
-        if row["refusal"]:
-            refused.append(REFUSALS[row["refusal"]].model_validate_json(row["body"]))
+@dataclass
+class Inventory:
+    """What is known of the documents, without their texts."""
+
+    refused: list[Dropped | Quarantined] = field(default_factory=list)
+    kept: dict[str, tuple[str, str, int]] = field(default_factory=dict)
+    """Document id → (identity, shard, characters)."""
+
+
+class Ingest:
+    """One run. The driver holds names, digests and counts; texts and vectors go from worker to store."""
+
+    def __init__(self, job: JobRun, recipe: IngestRecipe) -> None:
+        self.job, self.recipe = job, recipe
+        root = f"{job.artifacts.root}/corpora/{recipe.corpus}"
+        self.washed, self.embedded = Shards(f"{root}/washed"), Shards(f"{root}/embedded")
+        self.embedder = job.settings.models.embedder.location if recipe.vectors else ""
+        self.how = index.how_indexed(recipe, embedder_name(self.embedder) if recipe.vectors else "")
+        self.seconds: dict[str, float] = {}
+        self.began = self._moment = time.monotonic()
+
+    def run(self) -> dict[str, Any]:
+        recipe, job = self.recipe, self.job
+        pieces, refused = self._found()
+        names = self._read(pieces)
+        inventory = self._without_duplicates({piece.key for piece in pieces}, names)
+        inventory.refused = sorted([*refused, *inventory.refused], key=lambda one: one.source)
+        if not inventory.kept:
+            raise InvalidInput(_nothing_left(recipe, len(pieces), inventory.refused))
+        digest = index.corpus_digest((identity for identity, _, _ in inventory.kept.values()), self.how)
+        with job.catalog.reading() as work:
+            present = _newest(work, recipe.corpus)
+        changed = present is None or present.digest != digest
+        if changed:
+            present = self._new_version(inventory, digest, present)
+        assert present is not None
+        self._tidy({piece.key for piece in pieces}, names)
+        report = IngestReport(
+            corpus=recipe.corpus,
+            version=present.version,
+            digest=digest,
+            documents_in=len(inventory.kept) + len(inventory.refused),
+            kept=len(inventory.kept),
+            dropped=tuple(one for one in inventory.refused if isinstance(one, Dropped)),
+            quarantined=tuple(one for one in inventory.refused if isinstance(one, Quarantined)),
+            passages=present.passages,
+            bytes_in=sum(piece.end - piece.start for piece in pieces),
+            seconds=time.monotonic() - self.began,
+        )
+        said = f"{recipe.corpus} version {present.version}" if changed else "nothing changed"
+        job.progress(1.0, said, documents=float(report.kept))
+        return {**report.summary(), "changed": changed, "stages": {name: round(took, 3) for name, took in self.seconds.items()}}
+
+    def _found(self) -> tuple[list[Piece], list[Quarantined]]:
+        """The pieces to read, and what cannot be a piece."""
+        from data_jobs.files import find_files
+
+        self.job.progress(0.01, "looking for files")
+        files = find_files(self.recipe.paths)
+        pieces = pieces_of([(one.path, one.source) for one in files], how_read(self.recipe))
+        self._lap("find")
+        return pieces, []
+
+    def _read(self, pieces: Sequence[Piece]) -> list[str]:
+        """Reads what no shard holds yet; the names of all shards that hold some of the pieces, in the pieces' order."""
+        wanted = {piece.key for piece in pieces}
+        known = {name: keys for name in self.washed.names() if (keys := self.washed.keys(name)) and not wanted.isdisjoint(keys)}
+        there = {key for keys in known.values() for key in keys}
+        groups = list(
+            grouped([one for one in pieces if one.key not in there], lambda one: one.key, _size, _READ_BYTES, _READ_PIECES)
+        )
+        names = [group_key(piece.key for piece in group) for group in groups]
+        items = [{"pieces": json.dumps(group)} for group in groups]
+        total = sum(map(_size, pieces))
+        new = sum(_size(piece) for group in groups for piece in group)
+        rate = Rate(self.job, 0.02, 0.4, "reading", new / 1e6, "MB")
+        step = partial(read_group, recipe=self.recipe, root=self.washed.root)
+        for done in self._each(items, step, new):
+            rate.add(done["bytes"] / 1e6)
+        self.job.progress(0.4, f"read {new / 1e6:.1f} MB, knew {(total - new) / 1e6:.1f} MB")
+        self._lap("read")
+        known |= {name: [piece.key for piece in group] for name, group in zip(names, groups, strict=True)}
+        place = {piece.key: number for number, piece in enumerate(pieces)}
+        return sorted(known, key=lambda name: min(place[key] for key in known[name] if key in place))
+
+    def _without_duplicates(self, wanted: set[str], names: Sequence[str]) -> Inventory:
+        """The inventory of the pieces' documents, each text once."""
+        self.job.progress(0.42, "looking for duplicates")
+        found = Inventory()
+        by_source: dict[str, str] = {}
+        seen: set[str] = set()
+
+        def prints() -> Iterator[Fingerprint]:
+            for name in names:
+                # Two shards may hold the same piece, when a run was killed between them: the first one counts.
+                mine = {key for key in self.washed.keys(name) or () if key in wanted and key not in seen}
+                seen.update(mine)
+                for batch in self.washed.batches(name, OUTLINE):
+                    for row in batch.to_pylist():
+                        if row["piece"] not in mine:
+                            continue
+                        if row["refusal"]:
+                            found.refused.append(refusal_of(row))
+                            continue
+                        by_source[row["source"]] = row["document_id"]
+                        found.kept[row["document_id"]] = (row["identity"], name, row["chars"])
+                        yield Fingerprint(row["source"], row["digest"], row["signature"])
+
+        twins = find_duplicates(prints(), self.recipe.near_duplicate)
+        for twin in twins:
+            del found.kept[by_source[twin.source]]
+        found.refused += twins
+        self._lap("duplicates")
+        return found
+
+    def _new_version(self, inventory: Inventory, digest: str, present: CorpusVersion | None) -> CorpusVersion:
+        base = self._base(present)
+        there = base.documents if base else {}
+        new = {one: kept for one, kept in inventory.kept.items() if one not in there or there[one][0] != kept[0]}
+        without = [one for one in there if one not in inventory.kept or one in new]
+        names = self._embed(new)
+        self.job.progress(0.92, "indexing")
+        passages = sum(rows for one, (_, _, rows) in there.items() if one not in set(without))
+        passages += sum(len(batch) for name in names for batch in self.embedded.batches(name, ["identity"]))
+        dimension = index.opened(self.embedder).dimension if self.recipe.vectors else 0
+        made_of = {"digest": digest, "documents": len(inventory.kept), "embedder": self.how["embedder"]}
+        source = index.NewIndex(base, frozenset(without), self.embedded, names, compact=False)
+        meta = {"corpus": self.recipe.corpus, "how": {"how": self.how}, **made_of}
+        bundle = source.publish(self.job.artifacts, dimension, passages, meta)
+        with self.job.catalog.transaction() as work:
+            newest = _newest(work, self.recipe.corpus)
+            version = CorpusVersion(
+                corpus=self.recipe.corpus,
+                version=newest.version + 1 if newest else 1,
+                index_uri=bundle.uri,
+                passages=bundle.meta["passages"],
+                **made_of,
+            )
+            corpora.add(work, version)
+        self._lap("index")
+        return version
+
+    def _base(self, present: CorpusVersion | None) -> PassageIndex | None:
+        """The index to continue: the newest one, when it was made in the same way."""
+        if present is None:
+            return None
+        try:
+            opened = PassageIndex.open(self.job.artifacts.fetch(present.index_uri))
+        except NotFound:
+            return None
+        return opened if opened.manifest.get("how") == self.how else None
+
+    def _embed(self, new: dict[str, tuple[str, str, int]]) -> list[str]:
+        """Chunks and embeds these documents; the names of the shards with their passages, in the documents' order."""
+        by_shard: dict[str, list[tuple[str, int]]] = {}
+        for identity, shard, chars in new.values():
+            by_shard.setdefault(shard, []).append((identity, chars))
+        items, names, chars_left = [], [], 0
+        done = set(self.embedded.names())
+        for shard in by_shard:
+            for group in grouped(by_shard[shard], lambda one: one[0], lambda one: one[1], _EMBED_CHARS, _EMBED_DOCUMENTS):
+                identities = [identity for identity, _ in group]
+                name = group_key([*identities, *map(str, self.how.values())])
+                names.append(name)
+                if name not in done:
+                    items.append({"shard": shard, "documents": identities, "name": name})
+                    chars_left += sum(chars for _, chars in group)
+        doing = "embedding" if self.recipe.vectors else "chunking"
+        rate = Rate(self.job, 0.45, 0.9, doing, chars_left / 1e6, "MB")
+        step = partial(
+            index.embed_group,
+            recipe=self.recipe,
+            embedder=self.embedder,
+            washed=self.washed.root,
+            embedded=self.embedded.root,
+        )
+        passages = 0
+        for one in self._each(items, step, chars_left):
+            passages += one["passages"]
+            rate.add(one["chars"] / 1e6, passages=float(passages))
+        self._lap("embed")
+        return names
+
+    def _each(self, items: Sequence[Row], step: Callable[[Row], Iterator[Row]], size: int) -> Iterator[Row]:
+        """``step`` over the items: here when there is little to do, else on Ray."""
+        if size < _INLINE:
+            for item in items:
+                yield from step(item)
         else:
-            prints.append(Fingerprint(row["source"], row["digest"], row["signature"]))
-            identities[row["source"]] = row["identity"]
-    return prints, identities, refused
+            connect(self.job.settings, self.job.local)
+            yield from spread(items, step, self.job.settings)
+
+    def _tidy(self, wanted: set[str], names: Sequence[str]) -> None:
+        """Removes what the newest version does not need to be continued: passages that are in the index, texts of no piece."""
+        self.embedded.remove(self.embedded.names())
+        self.washed.remove(set(self.washed.names()) - set(names))
+
+    def _lap(self, stage: str) -> None:
+        moment = time.monotonic()
+        self.seconds[stage] = moment - self._moment
+        self._moment = moment
 
 
-def _embedded(
-    job: JobRun, read: Any, gone: frozenset[str], recipe: IngestRecipe, embedder: str
-) -> tuple[list[Passage], list[np.ndarray]]:
-    """All passages with their vectors, chunked and embedded by Ray's workers, in no particular order."""
-    chunked = mapped(read, partial(chunk_row, gone=gone, recipe=recipe), job.settings)
-    embed = partial(index.embed_batch, embedder=embedder)
-    passages: list[Passage] = []
-    vectors: list[np.ndarray] = []
-    for batch in chunked.map_batches(embed, batch_size=_PASSAGES_PER_BATCH, compute=tasks(job.settings)).iter_batches():
-        passages += [Passage.model_validate_json(row) for row in batch["passage"]]
-        vectors += list(batch["vector"])
-        job.progress(0.5, f"embedded {len(passages)} passages")
-    return passages, vectors
+def _size(piece: Piece) -> int:
+    return piece.end - piece.start
 
 
 def _newest(work: Work, corpus: str) -> CorpusVersion | None:

@@ -1,6 +1,6 @@
-"""Where a data job meets Ray: connecting, and cutting its input into few, bounded blocks."""
+"""Where a data job meets Ray: connecting, and running a step over its input in few, bounded tasks."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from cluster.errors import Unavailable
@@ -8,31 +8,35 @@ from cluster.ray_lifecycle import connection
 from cluster.settings import Settings, cpu_cores
 
 Row = dict[str, Any]
+Step = Callable[[Row], Iterable[Row]]
 _ITEMS_PER_BLOCK = 32
 _BYTES_PER_BLOCK = 16 << 20
 _MOST_BLOCKS = 2000
 
 
-def connect(settings: Settings) -> None:
-    """Connects to the running cluster (Ray's own address under `ray job submit`), or starts a small Ray that ends with this process."""
+def connect(settings: Settings, local: bool = False) -> None:
+    """Connects to the running cluster (Ray's own address under `ray job submit`), or starts a small Ray that ends with this process:
+    where none runs, or ``local`` asks for it."""
     import logging
 
     import ray
 
     if ray.is_initialized():
         return
-    try:
-        address: str | None = connection(settings).address
-    except Unavailable:
-        address = settings.ray.address
+    address: str | None = "local"
+    if not local:
+        try:
+            address = connection(settings).address
+        except Unavailable:
+            address = settings.ray.address
     try:
         ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
     except ConnectionError as error:
         raise Unavailable(f"Ray at {address} does not answer ({error}); start it with: treadle up") from None
 
 
-def dataset_of(items: Sequence[Row], total_bytes: int = 0) -> Any:
-    """A Ray dataset of ``items`` in so few blocks that a small job starts few workers, and so many that none is large."""
+def dataset_of(items: Sequence[Row], blocks: int) -> Any:
+    """A Ray dataset of ``items`` in this many blocks at most."""
     import logging
     import warnings
 
@@ -40,11 +44,11 @@ def dataset_of(items: Sequence[Row], total_bytes: int = 0) -> Any:
 
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
+    context.print_on_execution_start = False
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     # A bound above the number of blocks is no mistake here: it is the machine's, whatever the input.
     warnings.filterwarnings("ignore", message="The maximum number of concurrent tasks", category=UserWarning)
-    blocks = max(len(items) / _ITEMS_PER_BLOCK, total_bytes / _BYTES_PER_BLOCK)
-    return ray.data.from_items(list(items), override_num_blocks=min(len(items), _MOST_BLOCKS, 1 + int(blocks)))
+    return ray.data.from_items(list(items), override_num_blocks=max(1, min(len(items), _MOST_BLOCKS, blocks)))
 
 
 def tasks(settings: Settings) -> Any:
@@ -54,6 +58,13 @@ def tasks(settings: Settings) -> Any:
     return TaskPoolStrategy(size=cpu_cores() if settings.ray.address is None else None)
 
 
-def mapped(dataset: Any, step: Callable[[Row], Iterable[Row]], settings: Settings) -> Any:
-    """``step`` over every row, giving any number of rows each."""
-    return dataset.flat_map(step, compute=tasks(settings))
+def mapped(items: Sequence[Row], step: Step, settings: Settings, total_bytes: int = 0) -> Iterator[Row]:
+    """What ``step`` makes of every item, as it comes: few blocks for a small job, so that it starts few workers, and more for a large
+    one, so that none is large."""
+    blocks = 1 + int(max(len(items) / _ITEMS_PER_BLOCK, total_bytes / _BYTES_PER_BLOCK))
+    yield from dataset_of(items, blocks).flat_map(step, compute=tasks(settings)).iter_rows()
+
+
+def spread(items: Sequence[Row], step: Step, settings: Settings) -> Iterator[Row]:
+    """What ``step`` makes of every item, as it comes, a task for each: for items that are a task's worth of work."""
+    yield from dataset_of(items, len(items)).flat_map(step, compute=tasks(settings)).iter_rows()

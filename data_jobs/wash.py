@@ -5,6 +5,7 @@ import re
 import unicodedata
 
 from cluster.domain.documents import Document, Dropped, Kept
+from cluster.domain.recipes import WashRecipe
 
 _LINE_ENDS = re.compile(r"\r\n?|[\x0b\x0c\x85\u2028\u2029]")
 _SPACES = re.compile(r"[\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]")
@@ -32,7 +33,7 @@ def text_digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def wash(document: Document, min_chars: int) -> Kept | Dropped:
+def wash(document: Document, min_chars: int, recipe: WashRecipe = WashRecipe()) -> Kept | Dropped:
     """The washed document, or why it is not worth keeping: ``empty``, or ``too_short`` for fewer visible characters than asked."""
     text = washed(document.text)
     visible = len("".join(text.split()))

@@ -121,13 +121,23 @@ class WashRecipe(Frozen):
     """What washing takes out of documents."""
 
 
-class IngestRecipe(Frozen):
-    """Documents into a corpus with a versioned index. Sizes are characters."""
+class FieldsRecipe(Frozen):
+    """Which fields of a record (JSON, CSV, Parquet) hold its text and title, where they are not named as usual."""
 
-    paths: tuple[str, ...] = Field(min_length=1)
+    text: str | None = None
+    title: str | None = None
+
+
+class IngestRecipe(Frozen):
+    """Documents into a corpus with a versioned index. ``chunk_size`` and ``overlap`` are counted in ``chunk_unit``."""
+
+    paths: tuple[str, ...] = Field(min_length=1, description="files, directories, URLs")
     corpus: Name
     chunk_size: int = Field(default=512, ge=32)
     overlap: int = Field(default=50, ge=0)
+    chunk_unit: Literal["characters", "tokens"] = Field(default="characters", description="tokens: those of the embedder")
+    vectors: bool = Field(default=True, description="false: an index of words alone, many times as fast to make")
+    fields: FieldsRecipe = FieldsRecipe()
     min_chars: int = Field(default=20, ge=1)
     wash: WashRecipe = WashRecipe()
     near_duplicate: float = Field(default=0.85, gt=0.0, le=1.0, description="Jaccard similarity from which two documents are one")

