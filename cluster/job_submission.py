@@ -5,6 +5,8 @@ again while it has attempts left; it finds its own checkpoints. Whoever asks for
 asked first was killed, follows that one.
 """
 
+import os
+import subprocess
 import sys
 import time
 from typing import Any, Callable
@@ -14,7 +16,7 @@ from cluster.domain.base import Frozen, now
 from cluster.domain.runs import JOBS, MAX_ATTEMPTS, Run
 from cluster.errors import InvalidInput, JobFailed, Unavailable, near
 from cluster.ray_lifecycle import connection
-from cluster.settings import Settings
+from cluster.settings import ROOT, Settings
 
 _POLL_SECONDS = 0.25
 _ASK_RAY_SECONDS = 3.0
@@ -146,3 +148,36 @@ class Submitter:
         if not run.submission_id:
             return run.error or ""
         return str(self.client.get_job_logs(run.submission_id))
+
+
+def run_here(settings: Settings, catalog: Catalog, job: str, recipe: Frozen, watch: Watcher | None = None) -> Run:
+    """Record a run and do it in a process of this machine, without the cluster; follows it to its end. Raises JobFailed with the run's
+    own sentence. What the process prints goes to a log in the home's ``logs``."""
+    run = Run(job=job, recipe=recipe.model_dump(mode="json"))
+    with catalog.transaction() as work:
+        runs.save(work, run)
+    log = settings.home / "logs" / f"{run.id}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as output:
+        command = [sys.executable, "-m", job, "--run", run.id, "--local"]
+        process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **settings.env}, stdout=output, stderr=subprocess.STDOUT)
+    try:
+        while True:
+            ended = process.poll() is not None
+            with catalog.reading() as work:
+                run = runs.get(work, run.id)
+            if watch is not None:
+                watch(run)
+            if ended:
+                break
+            time.sleep(_POLL_SECONDS)
+    except BaseException:  # Ctrl-C among others: nothing is left behind that nobody follows
+        process.terminate()
+        process.wait()
+        raise
+    if run.state == "succeeded":
+        return run
+    if not run.over:
+        with catalog.transaction() as work:
+            run = runs.change(work, run.id, state="failed", error=f"its process ended ({process.returncode})", finished_at=now())
+    raise JobFailed(f"Run {run.id} ({run.job}) {run.state}: {run.error or 'no reason was left'} (its log: {log})")

@@ -16,14 +16,14 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Callable
+from typing import Any, Callable
 
 import psutil
 
 from cluster.artifacts import write_whole
 from cluster.domain.base import Frozen
 from cluster.errors import Conflict, NotFound, Unavailable
-from cluster.settings import ROOT, Settings
+from cluster.settings import ROOT, Settings, cpu_cores
 
 Say = Callable[[str], None]
 RAY_STARTS = 4
@@ -74,6 +74,42 @@ def connection(settings: Settings) -> ClusterState:
         raise Unavailable(f"No cluster runs for {settings.home}; start it with: treadle up")
     os.environ.update(ray_environment(settings))
     return found
+
+
+def reachable(settings: Settings) -> bool:
+    """Whether jobs can be handed to a cluster: one that `treadle up` started and that lives, or one that the settings name."""
+    if settings.ray.address is not None:
+        return True
+    try:
+        connection(settings)
+    except Unavailable:
+        return False
+    return True
+
+
+def ray_of_this_process(settings: Settings) -> None:
+    """Starts a Ray that ends with this process, in a directory of its own. It has this machine's cores and the settings' object store."""
+    import atexit
+    import logging
+
+    import ray
+
+    os.environ.update(ray_environment(settings))
+    scratch = tempfile.mkdtemp(prefix="treadle-ray-")
+
+    def end() -> None:
+        ray.shutdown()
+        shutil.rmtree(scratch, ignore_errors=True)
+
+    atexit.register(end)
+    store = int(settings.ray.object_store_gib * 2**30)
+    options: dict[str, Any] = {
+        "address": "local",
+        "num_cpus": cpu_cores(),
+        "object_store_memory": store,
+        "include_dashboard": False,
+    }
+    ray.init(**options, _temp_dir=scratch, log_to_driver=False, logging_level=logging.WARNING)
 
 
 def ray_environment(settings: Settings) -> dict[str, str]:

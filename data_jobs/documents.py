@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.domain.base import digest_of
-from cluster.domain.documents import Document, Dropped, Kept, Quarantined
+from cluster.domain.documents import Document, Dropped, Kept, Quarantined, document_id
 from cluster.domain.recipes import IngestRecipe
 from data_jobs.duplicates import signature
 from data_jobs.extract import FORMATS
@@ -24,13 +24,8 @@ READING = 1
 
 _SHORT = ("piece", "source", "document_id", "refusal", "reason", "detail", "digest", "identity", "chars")
 _LONG = ("media_type", "title", "text", "meta")
-OUTLINE = (*_SHORT, "signature")
+OUTLINE = (*_SHORT, "signature", "media_type")
 """The columns of a shard without the texts."""
-
-
-def document_id(corpus: str, source: str) -> str:
-    """How a document is called wherever its text went: equal for every version of it."""
-    return "doc_" + digest_of([corpus, source])[:20]
 
 
 def how_read(recipe: IngestRecipe) -> str:

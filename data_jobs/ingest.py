@@ -9,16 +9,19 @@ indexed. The version is recorded in one transaction at the end; the same documen
 """
 
 import json
+import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from cluster import job_run
-from cluster.catalog import Work, corpora
-from cluster.domain.documents import CorpusVersion, Dropped, IngestReport, Quarantined
+from cluster.catalog import Work, corpora, forgotten
+from cluster.domain.documents import CorpusVersion, Dropped, IngestReport, Quarantined, is_of
 from cluster.domain.recipes import IngestRecipe
 from cluster.embedding import embedder_name
 from cluster.errors import InvalidInput, NotFound
@@ -30,6 +33,7 @@ from data_jobs.duplicates import Fingerprint, find_duplicates
 from data_jobs.on_ray import Row, connect, spread
 from data_jobs.pieces import Piece, group_key, grouped, pieces_of
 from data_jobs.progress import Rate
+from data_jobs.report import page
 from data_jobs.shards import Shards
 
 _READ_BYTES, _READ_PIECES = 4 << 20, 256
@@ -53,8 +57,17 @@ class Inventory:
     """What is known of the documents, without their texts."""
 
     refused: list[Dropped | Quarantined] = field(default_factory=list)
-    kept: dict[str, tuple[str, str, int]] = field(default_factory=dict)
-    """Document id → (identity, shard, characters)."""
+    kept: dict[str, "Kept"] = field(default_factory=dict)
+    """By document id."""
+
+
+class Kept(NamedTuple):
+    """A document that stays: what it is, which shard has its text, how long that is."""
+
+    identity: str
+    shard: str
+    chars: int
+    media_type: str
 
 
 class Ingest:
@@ -66,18 +79,22 @@ class Ingest:
         self.washed, self.embedded = Shards(f"{root}/washed"), Shards(f"{root}/embedded")
         self.embedder = job.settings.models.embedder.location if recipe.vectors else ""
         self.how = index.how_indexed(recipe, embedder_name(self.embedder) if recipe.vectors else "")
+        with job.catalog.reading() as work:
+            self.forgotten = forgotten.documents(work, recipe.corpus)
         self.seconds: dict[str, float] = {}
         self.began = self._moment = time.monotonic()
 
     def run(self) -> dict[str, Any]:
         recipe, job = self.recipe, self.job
         pieces, refused = self._found()
+        if recipe.dry_run:
+            return self._outlook(pieces, refused)
         names = self._read(pieces)
         inventory = self._without_duplicates({piece.key for piece in pieces}, names)
         inventory.refused = sorted([*refused, *inventory.refused], key=lambda one: one.source)
         if not inventory.kept:
             raise InvalidInput(_nothing_left(recipe, len(pieces), inventory.refused))
-        digest = index.corpus_digest((identity for identity, _, _ in inventory.kept.values()), self.how)
+        digest = index.corpus_digest((one.identity for one in inventory.kept.values()), self.how)
         with job.catalog.reading() as work:
             present = _newest(work, recipe.corpus)
         changed = present is None or present.digest != digest
@@ -99,7 +116,8 @@ class Ingest:
         )
         said = f"{recipe.corpus} version {present.version}" if changed else "nothing changed"
         job.progress(1.0, said, documents=float(report.kept))
-        return {**report.summary(), "changed": changed, "stages": {name: round(took, 3) for name, took in self.seconds.items()}}
+        stages = {name: round(took, 3) for name, took in self.seconds.items()}
+        return {**report.summary(), "changed": changed, "stages": stages, "report": self._publish_report(report, inventory)}
 
     def _found(self) -> tuple[list[Piece], list[Quarantined]]:
         """The pieces to read, and what cannot be a piece."""
@@ -111,10 +129,27 @@ class Ingest:
         self._lap("find")
         return pieces, []
 
+    def _known(self, pieces: Sequence[Piece]) -> dict[str, list[str]]:
+        """The shards that hold some of the pieces, with the keys that they hold."""
+        wanted = {piece.key for piece in pieces}
+        return {name: keys for name in self.washed.names() if (keys := self.washed.keys(name)) and not wanted.isdisjoint(keys)}
+
+    def _outlook(self, pieces: Sequence[Piece], refused: Sequence[Quarantined]) -> dict[str, Any]:
+        """What a run would read, without reading it."""
+        there = {key for keys in self._known(pieces).values() for key in keys}
+        new = [piece for piece in pieces if piece.key not in there]
+        return {
+            "corpus": self.recipe.corpus,
+            "files": len({piece.path for piece in pieces}),
+            "refused": len(refused),
+            "mb": round(sum(map(_size, pieces)) / 1e6, 3),
+            "files_to_read": len({piece.path for piece in new}),
+            "mb_to_read": round(sum(map(_size, new)) / 1e6, 3),
+        }
+
     def _read(self, pieces: Sequence[Piece]) -> list[str]:
         """Reads what no shard holds yet; the names of all shards that hold some of the pieces, in the pieces' order."""
-        wanted = {piece.key for piece in pieces}
-        known = {name: keys for name in self.washed.names() if (keys := self.washed.keys(name)) and not wanted.isdisjoint(keys)}
+        known = self._known(pieces)
         there = {key for keys in known.values() for key in keys}
         groups = list(
             grouped([one for one in pieces if one.key not in there], lambda one: one.key, _size, _READ_BYTES, _READ_PIECES)
@@ -152,8 +187,11 @@ class Ingest:
                         if row["refusal"]:
                             found.refused.append(refusal_of(row))
                             continue
+                        if self._is_forgotten(row["source"]):
+                            found.refused.append(Dropped(source=row["source"], reason="forgotten"))
+                            continue
                         by_source[row["source"]] = row["document_id"]
-                        found.kept[row["document_id"]] = (row["identity"], name, row["chars"])
+                        found.kept[row["document_id"]] = Kept(row["identity"], name, row["chars"], sys.intern(row["media_type"]))
                         yield Fingerprint(row["source"], row["digest"], row["signature"])
 
         twins = find_duplicates(prints(), self.recipe.near_duplicate)
@@ -166,7 +204,7 @@ class Ingest:
     def _new_version(self, inventory: Inventory, digest: str, present: CorpusVersion | None) -> CorpusVersion:
         base = self._base(present)
         there = base.documents if base else {}
-        new = {one: kept for one, kept in inventory.kept.items() if one not in there or there[one][0] != kept[0]}
+        new = {one: kept for one, kept in inventory.kept.items() if one not in there or there[one][0] != kept.identity}
         without = [one for one in there if one not in inventory.kept or one in new]
         names = self._embed(new)
         self.job.progress(0.92, "indexing")
@@ -174,7 +212,9 @@ class Ingest:
         passages += sum(len(batch) for name in names for batch in self.embedded.batches(name, ["identity"]))
         dimension = index.opened(self.embedder).dimension if self.recipe.vectors else 0
         made_of = {"digest": digest, "documents": len(inventory.kept), "embedder": self.how["embedder"]}
-        source = index.NewIndex(base, frozenset(without), self.embedded, names, compact=False)
+        # Of what is to be forgotten no trace may stay in the new index; other dead rows may wait.
+        compact = bool(self.forgotten)
+        source = index.NewIndex(base, frozenset(without), self.embedded, names, compact)
         meta = {"corpus": self.recipe.corpus, "how": {"how": self.how}, **made_of}
         bundle = source.publish(self.job.artifacts, dimension, passages, meta)
         with self.job.catalog.transaction() as work:
@@ -187,6 +227,7 @@ class Ingest:
                 **made_of,
             )
             corpora.add(work, version)
+            forgotten.unmark(work, "corpus", self.recipe.corpus)
         self._lap("index")
         return version
 
@@ -200,19 +241,19 @@ class Ingest:
             return None
         return opened if opened.manifest.get("how") == self.how else None
 
-    def _embed(self, new: dict[str, tuple[str, str, int]]) -> list[str]:
+    def _embed(self, new: dict[str, Kept]) -> list[str]:
         """Chunks and embeds these documents; the names of the shards with their passages, in the documents' order."""
         by_shard: dict[str, list[tuple[str, int]]] = {}
-        for identity, shard, chars in new.values():
-            by_shard.setdefault(shard, []).append((identity, chars))
+        for one in new.values():
+            by_shard.setdefault(one.shard, []).append((one.identity, one.chars))
         items, names, chars_left = [], [], 0
-        done = set(self.embedded.names())
+        there = set(self.embedded.names())
         for shard in by_shard:
             for group in grouped(by_shard[shard], lambda one: one[0], lambda one: one[1], _EMBED_CHARS, _EMBED_DOCUMENTS):
                 identities = [identity for identity, _ in group]
                 name = group_key([*identities, *map(str, self.how.values())])
                 names.append(name)
-                if name not in done:
+                if name not in there:
                     items.append({"shard": shard, "documents": identities, "name": name})
                     chars_left += sum(chars for _, chars in group)
         doing = "embedding" if self.recipe.vectors else "chunking"
@@ -225,11 +266,14 @@ class Ingest:
             embedded=self.embedded.root,
         )
         passages = 0
-        for one in self._each(items, step, chars_left):
-            passages += one["passages"]
-            rate.add(one["chars"] / 1e6, passages=float(passages))
+        for done in self._each(items, step, chars_left):
+            passages += done["passages"]
+            rate.add(done["chars"] / 1e6, passages=float(passages))
         self._lap("embed")
         return names
+
+    def _is_forgotten(self, source: str) -> bool:
+        return any(is_of(source, one) for one in self.forgotten)
 
     def _each(self, items: Sequence[Row], step: Callable[[Row], Iterator[Row]], size: int) -> Iterator[Row]:
         """``step`` over the items: here when there is little to do, else on Ray."""
@@ -239,6 +283,17 @@ class Ingest:
         else:
             connect(self.job.settings, self.job.local)
             yield from spread(items, step, self.job.settings)
+
+    def _publish_report(self, report: IngestReport, inventory: Inventory) -> str:
+        """The whole report as files: a page to look at, and every refusal, of which the run's record holds the first only."""
+        lengths = [one.chars for one in inventory.kept.values()]
+        kinds = Counter(one.media_type for one in inventory.kept.values())
+        with tempfile.TemporaryDirectory(prefix="treadle-report-") as scratch:
+            (Path(scratch) / "report.html").write_text(page(report, lengths, kinds, self.seconds), encoding="utf-8")
+            with (Path(scratch) / "refused.jsonl").open("w", encoding="utf-8") as file:
+                for one in inventory.refused:
+                    file.write(json.dumps({"outcome": type(one).__name__.lower(), **one.model_dump(exclude_none=True)}) + "\n")
+            return self.job.artifacts.publish("report", Path(scratch), {"corpus": report.corpus, "version": report.version}).uri
 
     def _tidy(self, wanted: set[str], names: Sequence[str]) -> None:
         """Removes what the newest version does not need to be continued: passages that are in the index, texts of no piece."""

@@ -1,10 +1,12 @@
 """Where a data job meets Ray: connecting, and running a step over its input in few, bounded tasks."""
 
+import contextlib
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from cluster.errors import Unavailable
-from cluster.ray_lifecycle import connection
+from cluster.ray_lifecycle import connection, ray_of_this_process
 from cluster.settings import Settings, cpu_cores
 
 Row = dict[str, Any]
@@ -23,12 +25,13 @@ def connect(settings: Settings, local: bool = False) -> None:
 
     if ray.is_initialized():
         return
-    address: str | None = "local"
+    address = settings.ray.address
     if not local:
-        try:
+        with contextlib.suppress(Unavailable):
             address = connection(settings).address
-        except Unavailable:
-            address = settings.ray.address
+    if local or (address is None and "RAY_ADDRESS" not in os.environ):
+        ray_of_this_process(settings)
+        return
     try:
         ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
     except ConnectionError as error:

@@ -17,14 +17,14 @@ from typing import Any
 
 from cluster import base_model
 from cluster.artifacts import read_rows_file
-from cluster.catalog import agents, datasets, releases
+from cluster.catalog import agents, datasets, forgotten, releases
 from cluster.domain.agents import Agent
 from cluster.domain.base import NAME
 from cluster.domain.datasets import Dataset, DatasetKind, rows_digest
 from cluster.domain.recipes import DpoRecipe, TrainRecipe
 from cluster.domain.releases import CHAMPION, Release
 from cluster.domain.runs import MAX_ATTEMPTS
-from cluster.errors import InvalidInput, JobFailed, NotFound, RecipeError
+from cluster.errors import Conflict, InvalidInput, JobFailed, NotFound, RecipeError
 from cluster.job_run import JobRun
 from cluster.settings import ROOT, ModelRole, cpu_cores
 from train_jobs import lora
@@ -164,7 +164,12 @@ def inputs(job: JobRun, name: str, kind: DatasetKind, refs: tuple[str, ...], fil
         return (_dataset_of_file(job, name, kind, Path(file)),)
     with job.catalog.reading() as work:
         found = tuple(datasets.get(work, ref) for ref in refs)
+        marked = forgotten.marks(work, "dataset")
     for one in found:
+        if one.digest in marked:
+            raise Conflict(
+                f"Dataset '{one.ref}' {marked[one.digest]}; train on its successor, the newest of its name (treadle data datasets)."
+            )
         if one.kind != kind:
             raise InvalidInput(f"Dataset '{one.ref}' holds {one.kind} rows; this job needs {kind} rows.")
     return found

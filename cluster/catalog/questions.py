@@ -2,7 +2,7 @@
 
 from typing import Sequence
 
-from sqlalchemy import select
+from sqlalchemy import delete, select
 
 from cluster.catalog.tables import evaluations, question_sets
 from cluster.catalog.transaction import Work
@@ -14,6 +14,11 @@ def save_set(work: Work, questions: QuestionSet) -> None:
     """Create or replace a question set."""
     row = {"name": questions.name, "agent": questions.agent, "purpose": questions.purpose}
     work.put(question_sets, {**row, "body": questions.model_dump(mode="json")})
+
+
+def delete_set(work: Work, name: str) -> None:
+    """Remove a question set; one that is not there is no error."""
+    work.run(delete(question_sets).where(question_sets.c.name == name))
 
 
 def get_set(work: Work, name: str) -> QuestionSet:

@@ -119,6 +119,22 @@ alias_moves = Table(
     Column("reason", String(400), nullable=False),
     Column("moved_at", DateTime(timezone=True), nullable=False),
 )
+forgotten = Table(
+    "forgotten",
+    metadata,
+    Column("kind", String(16), primary_key=True),
+    Column("ref", String(400), primary_key=True),
+    Column("corpus", String(64), primary_key=True),
+    Column("forgotten_at", DateTime(timezone=True), nullable=False),
+)
+rebuilds = Table(
+    "rebuilds",
+    metadata,
+    Column("kind", String(16), primary_key=True),
+    Column("ref", String(160), primary_key=True),
+    Column("reason", String(400), nullable=False),
+    Column("marked_at", DateTime(timezone=True), nullable=False),
+)
 runs = Table(
     "runs",
     metadata,

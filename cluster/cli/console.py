@@ -6,7 +6,7 @@
 import json
 import sys
 from functools import cached_property
-from typing import Annotated, Any, Callable, Iterable, Sequence
+from typing import Annotated, Any, Callable, Iterable, Literal, Sequence
 
 import typer
 from rich.console import Console
@@ -17,11 +17,19 @@ from cluster.artifacts import Artifacts
 from cluster.catalog import Catalog
 from cluster.domain.base import Frozen
 from cluster.domain.runs import Run
-from cluster.job_submission import Submitter, Watcher
+from cluster.job_submission import Submitter, Watcher, run_here
+from cluster.ray_lifecycle import reachable
 from cluster.registry import Registry
 from cluster.settings import Settings, load_settings
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON value on stdout; everything else on stderr.")]
+Mode = Literal["local", "cluster"]
+AskedMode = Annotated[
+    Mode | None,
+    typer.Option(
+        help="local: on this machine, with a Ray of its own; cluster: on the running cluster. Default: cluster, if one runs."
+    ),
+]
 Detach = Annotated[bool, typer.Option("--detach", help="Submit and return at once; treadle runs list shows how it goes.")]
 out, err = Console(), Console(stderr=True)
 
@@ -49,8 +57,15 @@ class Home:
     def submitter(self) -> Submitter:
         return Submitter(self.settings, self.catalog)
 
-    def launch(self, job: str, recipe: Frozen, detach: bool) -> dict[str, Any]:
-        """Submit a job and follow it with a progress bar, or leave it running."""
+    def launch(self, job: str, recipe: Frozen, detach: bool, mode: Mode | None = None) -> dict[str, Any]:
+        """Submit a job and follow it with a progress bar, or leave it running. ``mode`` "local" runs it on this machine with a Ray of its
+        own; None: so too when no cluster runs."""
+        if mode is None:
+            mode = "cluster" if reachable(self.settings) else "local"
+        if mode == "local":
+            with Board() as board:
+                done = run_here(self.settings, self.catalog, job, recipe, board.watch())
+            return {"run": done.id, **(done.result or {})}
         run = self.submitter.submit(job, recipe)
         if detach:
             return {"run": run.id, "state": run.state}

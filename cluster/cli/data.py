@@ -1,30 +1,115 @@
 """Documents, corpora and datasets."""
 
-from typing import Annotated
+import shutil
+from pathlib import Path
+from typing import Annotated, Any, Iterator, Literal
 
 import typer
 
 from cluster.catalog import corpora, datasets
-from cluster.cli.console import Detach, Json, emit, home, table
+from cluster.cli.console import AskedMode, Detach, Json, emit, home, note, table
+from cluster.domain.base import Frozen
+from cluster.domain.forgetting import Held
+from cluster.domain.parsing import parse
 from cluster.domain.recipes import ConversationsRecipe, IngestRecipe
-from cluster.settings import load_recipe
+from cluster.errors import InvalidInput, RecipeError
+from cluster.settings import load_recipe, read_yaml
+
+Form = Literal["jsonl", "csv", "parquet"]
+FINISHED_WITH_QUARANTINE = 3
 
 app = typer.Typer(no_args_is_help=True)
 
 
 @app.command()
 def ingest(
-    paths: Annotated[list[str], typer.Argument(help="Files or directories.")],
-    corpus: Annotated[str, typer.Option(help="The corpus to make a new version of.")],
-    chunk_size: Annotated[int, typer.Option(help="Characters per passage.")] = 512,
-    overlap: Annotated[int, typer.Option(help="Characters that neighbours share.")] = 50,
+    paths: Annotated[list[str] | None, typer.Argument(help="Files, directories, URLs.")] = None,
+    corpus: Annotated[str | None, typer.Option(help="The corpus to make a new version of.")] = None,
+    recipe: Annotated[str | None, typer.Option(help="A recipe file; options given beside it go first.")] = None,
+    chunk_size: Annotated[int | None, typer.Option(help="Length of a passage at most [512].")] = None,
+    overlap: Annotated[int | None, typer.Option(help="What neighbours may share [50].")] = None,
+    tokens: Annotated[bool, typer.Option("--tokens", help="Count in the embedder's tokens, not in characters.")] = False,
+    words_only: Annotated[
+        bool, typer.Option("--words-only", help="An index without vectors: many times as fast to make.")
+    ] = False,
+    text_field: Annotated[str | None, typer.Option(help="The field of a record with its text.")] = None,
+    title_field: Annotated[str | None, typer.Option(help="The field of a record with its title.")] = None,
+    report: Annotated[str | None, typer.Option(help="Write the report as an HTML page to this file.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be read.")] = False,
+    mode: AskedMode = None,
     detach: Detach = False,
     as_json: Json = False,
 ) -> None:
-    """Read documents, wash them, drop duplicates, chunk and index them."""
-    recipe = IngestRecipe(paths=absolute(paths), corpus=corpus, chunk_size=chunk_size, overlap=overlap)
-    result = home.launch("data_jobs.ingest", recipe, detach)
-    emit(result, as_json)
+    """Read documents, wash them, drop duplicates, chunk and index them. What is known already is not read again. Exit code 3 says:
+    finished, with something quarantined."""
+    asked = {
+        "paths": absolute(paths) if paths else None,
+        "corpus": corpus,
+        "chunk_size": chunk_size,
+        "overlap": overlap,
+        "chunk_unit": "tokens" if tokens else None,
+        "vectors": False if words_only else None,
+        "dry_run": dry_run or None,
+        "fields": {"text": text_field, "title": title_field} if text_field or title_field else None,
+    }
+    given: dict[str, Any] = read_yaml(Path(recipe), RecipeError) if recipe else {}
+    merged = {**given, **{key: value for key, value in asked.items() if value is not None}}
+    wanted: IngestRecipe = parse(IngestRecipe, merged, recipe or "treadle data ingest", RecipeError)
+    result = home.launch("data_jobs.ingest", wanted, detach, mode)
+    if report and "report" in result:
+        shutil.copyfile(home.artifacts.fetch(result["report"]) / "report.html", report)
+    emit(result, as_json, lambda: _show_ingest(result))
+    if result.get("documents", {}).get("quarantined"):
+        raise typer.Exit(FINISHED_WITH_QUARANTINE)
+
+
+def _show_ingest(result: dict[str, Any]) -> None:
+    documents = result.get("documents")
+    if not documents:
+        table("Ingest", ("what", "value"), list(result.items()))
+        return
+    rows = [("in", documents["in"], ""), ("kept", documents["kept"], f"{result['passages']:,} passages")]
+    rows += [(outcome, count, reason) for outcome in ("dropped", "quarantined") for reason, count in documents[outcome].items()]
+    table(f"{result['corpus']} version {result['version']}", ("documents", "", ""), rows)
+    for one in result["quarantined"][:10]:
+        note(f"quarantined: {one['detail']}")
+    more = sum(documents["quarantined"].values()) - 10
+    if more > 0:
+        note(f"and {more} more: {result['report']}/refused.jsonl")
+    state = "new version" if result["changed"] else "nothing changed"
+    note(f"{state} in {result['seconds']:.1f} s ({result['mb_per_s']:g} MB/s); report: {result['report']}/report.html")
+
+
+@app.command()
+def forget(
+    document: Annotated[str | None, typer.Argument(help="A document's source or id, as passages name it.")] = None,
+    user: Annotated[str | None, typer.Option(help="A user instead: their conversations, turns and signals.")] = None,
+    corpus: Annotated[str | None, typer.Option(help="Only in this corpus.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what holds it.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Say what holds a document's or a user's data, take it out of datasets and turns, and mark the rest to be built without it."""
+    from cluster.forgetting import Forgetting
+
+    if (document is None) == (user is None):
+        raise InvalidInput("Give either a document or --user NAME: treadle data forget rent.md")
+    forgetting = Forgetting(home.catalog, home.artifacts)
+    held = forgetting.document(document, corpus) if document is not None else forgetting.user(str(user))
+    if not dry_run:
+        held = forgetting.forget(held, corpus)
+    emit(held.model_dump(), as_json, lambda: _show_held(held))
+
+
+def _show_held(held: Held) -> None:
+    rows = [("index", f"{one.corpus} version {one.version}", f"{len(one.documents)} documents") for one in held.corpora]
+    for one in held.datasets:
+        after = "" if not held.done else f"; now {one.successor}" if one.successor else "; nothing is left of it"
+        rows.append(("dataset", one.ref, f"{one.rows} of {one.of} rows{after}"))
+    rows += [("release", f"{one.ref} ({one.alias})" if one.alias else one.ref, one.because) for one in held.releases]
+    rows += [("turns", str(held.turns), "")] if held.turns else []
+    rows += [("question", one, "") for one in held.questions]
+    table(f"What holds {held.kind} {held.ref}", ("what", "which", ""), rows)
+    note("Forgotten: the next turn of the wheel builds the rest without it." if held.done else "Nothing was changed.")
 
 
 @app.command()
@@ -52,10 +137,11 @@ def search(
     with home.catalog.reading() as work:
         version = corpora.newest(work, corpus)
     index = PassageIndex.open(home.artifacts.fetch(version.index_uri))
-    vector = Embedder(home.settings.models.embedder.location).embed([question])[0]
+    vector = Embedder(home.settings.models.embedder.location).embed([question])[0] if index.dimension else None
     hits = index.search(question, vector, k)
     found = [
         {"score": hit.score, "source": hit.passage.source, "heading": hit.passage.heading, "text": hit.passage.text}
+        | ({"page": hit.passage.page} if hit.passage.page else {})
         for hit in hits
     ]
     rows = [(f"{one['score']:.4f}", one["source"], one["text"]) for one in found]
@@ -89,16 +175,31 @@ def list_datasets(as_json: Json = False) -> None:
 
 
 @app.command()
-def export(dataset: str, as_json: Json = False) -> None:
-    """Print a dataset's rows as JSON lines."""
-    with home.catalog.reading() as work:
-        found = datasets.get(work, dataset)
-    for row in home.artifacts.read_rows(found.uri):
-        print(row.model_dump_json())
+def export(
+    name: Annotated[str, typer.Argument(help="A dataset, or a corpus with --corpus.")],
+    corpus: Annotated[bool, typer.Option("--corpus", help="The passages of a corpus, not the rows of a dataset.")] = False,
+    form: Annotated[Form, typer.Option(help="jsonl, csv or parquet.")] = "jsonl",
+    output: Annotated[str | None, typer.Option("--output", "-o", help="A file; without it, JSON lines or CSV on stdout.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Write a dataset's rows, or a corpus's passages with document, chunk number and offsets."""
+    from cluster.export import export_rows
+
+    if corpus:
+        from cluster.passage_index import PassageIndex
+
+        with home.catalog.reading() as work:
+            version = corpora.newest(work, name)
+        rows: Iterator[Frozen] = PassageIndex.open(home.artifacts.fetch(version.index_uri)).passages()
+    else:
+        with home.catalog.reading() as work:
+            found = datasets.get(work, name)
+        rows = iter(home.artifacts.read_rows(found.uri))
+    written = export_rows(rows, form, Path(output) if output else None)
+    if output:
+        emit({"rows": written, "file": output}, as_json, lambda: note(f"{written:,} rows in {output}"))
 
 
 def absolute(paths: list[str]) -> tuple[str, ...]:
     """Paths as jobs on this machine find them, wherever they run; URLs as they are."""
-    from pathlib import Path
-
-    return tuple(path if "://" in path else str(Path(path).absolute()) for path in paths)
+    return tuple(path if "://" in path or path.startswith("git+") else str(Path(path).absolute()) for path in paths)

@@ -5,7 +5,17 @@ from typing import Any
 
 from pydantic import Field
 
-from cluster.domain.base import Frozen, Name
+from cluster.domain.base import Frozen, Name, digest_of
+
+
+def document_id(corpus: str, source: str) -> str:
+    """How a document is called wherever its text went: equal for every version of it."""
+    return "doc_" + digest_of([corpus, source])[:20]
+
+
+def is_of(said: str, source: str) -> bool:
+    """Whether a document named ``said`` is ``source`` or one of its records ("a.csv#row 3" is of "a.csv")."""
+    return said == source or said.startswith(f"{source}#")
 
 
 class Document(Frozen):
@@ -60,6 +70,10 @@ class Quarantined(Frozen):
     detail: str = ""
 
 
+LISTED = 200
+"""How many refusals a summary lists; the report's files have all of them."""
+
+
 class IngestReport(Frozen):
     """What an ingest did. ``documents_in`` always equals kept + dropped + quarantined."""
 
@@ -93,8 +107,8 @@ class IngestReport(Frozen):
             "passages": self.passages,
             "seconds": round(self.seconds, 3),
             "mb_per_s": round(self.bytes_in / 1e6 / self.seconds, 3) if self.seconds else 0.0,
-            "dropped": [item.model_dump(exclude_none=True) for item in self.dropped],
-            "quarantined": [item.model_dump() for item in self.quarantined],
+            "dropped": [item.model_dump(exclude_none=True) for item in self.dropped[:LISTED]],
+            "quarantined": [item.model_dump() for item in self.quarantined[:LISTED]],
         }
 
 

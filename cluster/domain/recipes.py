@@ -136,6 +136,7 @@ class IngestRecipe(Frozen):
     chunk_size: int = Field(default=512, ge=32)
     overlap: int = Field(default=50, ge=0)
     chunk_unit: Literal["characters", "tokens"] = Field(default="characters", description="tokens: those of the embedder")
+    dry_run: bool = Field(default=False, description="only say what would be read")
     vectors: bool = Field(default=True, description="false: an index of words alone, many times as fast to make")
     fields: FieldsRecipe = FieldsRecipe()
     min_chars: int = Field(default=20, ge=1)

@@ -10,7 +10,7 @@ It does not embed (``cluster.embedding`` does) and does not check who may read a
 
 from cluster.passage_index.build import IndexBuilder, build
 from cluster.passage_index.dense import HNSW_FROM, IVF_FROM
-from cluster.passage_index.layout import FORMAT, words
+from cluster.passage_index.layout import FORMAT, sources_of, words
 from cluster.passage_index.opened import Hit, PassageIndex
 
-__all__ = ["FORMAT", "HNSW_FROM", "IVF_FROM", "Hit", "IndexBuilder", "PassageIndex", "build", "words"]
+__all__ = ["FORMAT", "HNSW_FROM", "IVF_FROM", "Hit", "IndexBuilder", "PassageIndex", "build", "sources_of", "words"]

@@ -13,7 +13,7 @@ from cluster.domain.documents import Passage
 from cluster.errors import InvalidInput
 from cluster.passage_index import dense as dense_module
 from cluster.passage_index.dense import DenseWriter, Floats
-from cluster.passage_index.layout import DOCUMENTS, FORMAT, LEXICAL, MANIFEST, OFFSETS, PASSAGES
+from cluster.passage_index.layout import DOCUMENTS, FORMAT, LEXICAL, MANIFEST, OFFSETS, PASSAGES, sources_of
 from cluster.passage_index.lexical import LexicalWriter, copied
 from cluster.passage_index.opened import PassageIndex
 
@@ -46,6 +46,7 @@ class IndexBuilder:
         self.kind = dense_module.kind_for(expected) if dimension else "lexical"
         self._offsets: list[int] = [0]
         self._documents: dict[str, tuple[str, int, int]] = {}
+        self._sources: dict[str, str] = {}
         self._passages = 0
         self._lines = (directory / PASSAGES).open("wb")
         kept = {name: place for name, place in base.documents.items() if name not in without} if base else {}
@@ -70,6 +71,8 @@ class IndexBuilder:
         for start in range(0, len(alive), _ROWS_AT_A_TIME):
             self._take_over(base, alive, start, min(start + _ROWS_AT_A_TIME, len(alive)))
         self._documents = dict(kept)
+        named = sources_of(base.directory)
+        self._sources = {name: named[name] for name in kept}
         self._passages = int(alive.sum())
 
     def _take_over(self, base: PassageIndex, alive: NDArray[np.bool_], start: int, stop: int) -> None:
@@ -104,6 +107,7 @@ class IndexBuilder:
             self._lexical.add(len(self._offsets) - 1, passage)
             self._offsets.append(self._offsets[-1] + self._lines.write(passage.model_dump_json().encode() + b"\n"))
         self._documents[document_id] = (identity, first, len(passages))
+        self._sources[document_id] = passages[0].source if passages else ""
         self._passages += len(passages)
 
     def finish(self, **more: Any) -> Path:
@@ -138,6 +142,7 @@ class IndexBuilder:
         places = list(self._documents.values())
         columns = {
             "document_id": list(self._documents),
+            "source": [self._sources[name] for name in self._documents],
             "identity": [identity for identity, _, _ in places],
             "first_row": [first for _, first, _ in places],
             "rows": [rows for _, _, rows in places],

@@ -28,3 +28,11 @@ def manifest_of(directory: Path) -> dict[str, Any]:
     if manifest["format"] != FORMAT:
         raise IntegrityError(f"The index at {directory} has format {manifest['format']}, not {FORMAT}; ingest its corpus again.")
     return manifest
+
+
+def sources_of(directory: Path) -> dict[str, str]:
+    """Document id → source, of the documents in the index at ``directory``, without opening it."""
+    import pyarrow.parquet as parquet
+
+    columns = parquet.read_table(directory / DOCUMENTS, columns=["document_id", "source"]).to_pydict()
+    return dict(zip(columns["document_id"], columns["source"], strict=True))
