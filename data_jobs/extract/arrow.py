@@ -35,7 +35,9 @@ def extract(data: bytes, options: Options = Options()) -> list[Part]:
             reader = pa.ipc.open_stream(source)
             batches = iter(reader)
         schema = reader.schema
-    except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
+    except MemoryError:  # Arrow's own is one of its other errors, too
+        raise
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise Unreadable(f"the Arrow file cannot be opened ({_first_line(error)}); write it again") from None
     return finished(rows_of(batches, schema, options))
 
@@ -45,7 +47,10 @@ def rows_of(batches: "Iterator[pa.RecordBatch]", schema: "pa.Schema", options: O
     import pyarrow as pa
 
     broken = (pa.ArrowException, OSError, ValueError, OverflowError, NotImplementedError)
-    left_out = [path for field in schema for path in _bytes_in(field.name, field.type)]
+    try:
+        left_out = [path for field in schema for path in _bytes_in(field.name, field.type)]
+    except UnicodeDecodeError:
+        raise Unreadable("the name of a column is not UTF-8; rename the column and write the file again") from None
     labels = _labels(schema.metadata or {})
     number = first
     while True:
@@ -55,6 +60,8 @@ def rows_of(batches: "Iterator[pa.RecordBatch]", schema: "pa.Schema", options: O
                 return
             batch.validate(full=True)
             batch = _readable(batch)
+        except MemoryError:
+            raise
         except broken as error:
             problem = f"the rows from here on cannot be read ({_first_line(error)}); write the file again"
             yield Part(text="", name=f"row {number}", problem=problem)
@@ -63,6 +70,8 @@ def rows_of(batches: "Iterator[pa.RecordBatch]", schema: "pa.Schema", options: O
             some = batch.slice(start, _ROWS)
             try:
                 rows: list[Any] = some.to_pylist()
+            except MemoryError:
+                raise
             except broken:
                 rows = [_row(some.slice(at, 1), broken) for at in range(some.num_rows)]
             for row in rows:

@@ -9,7 +9,7 @@ from data_jobs.extract.chats import is_turn
 from data_jobs.extract.encoding import decode
 from data_jobs.extract.part import Options, Part, Unreadable
 from data_jobs.extract.record import as_part, finished, plain, too_deep
-from data_jobs.extract.shapes import known, parts_of
+from data_jobs.extract.shapes import parts_of, shaped
 
 _OF_ONE_RECORD = {"text", "content", "body", "title", "name", "subject", "id", "key"}
 
@@ -42,11 +42,14 @@ def _of_object(value: dict[str, Any], options: Options) -> list[Part]:
     told = of_dataset(value)
     if told is not None:
         return told
+    parts = shaped(value, "", options)
+    if parts is not None:
+        return parts
     lists = [
         key for key, inner in value.items() if isinstance(inner, list) and inner and all(isinstance(one, dict) for one in inner)
     ]
-    if len(lists) != 1 or known(value) or _OF_ONE_RECORD & value.keys():
-        return parts_of(value, "", options)
+    if len(lists) != 1 or _OF_ONE_RECORD & value.keys():
+        return [as_part(value, "", options)]
     envelope = {key: inner for key, inner in value.items() if key != lists[0] and inner not in (None, "", [], {})}
     if too_deep(envelope):
         return [as_part(envelope, "")]

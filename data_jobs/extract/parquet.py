@@ -24,6 +24,8 @@ def extract(data: bytes, options: Options = Options()) -> list[Part]:
     try:
         file = pq.ParquetFile(pa.BufferReader(data))
         return finished(_parts(file, options))
+    except MemoryError:  # Arrow's own is one of its other errors, too
+        raise
     except (pa.ArrowException, OSError, ValueError) as error:
         said = str(error).partition("\n")[0].rstrip(".")
         raise Unreadable(f"the Parquet file cannot be opened ({said}); it may be cut off, so copy or write it again") from None

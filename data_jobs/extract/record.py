@@ -13,6 +13,8 @@ _TEXT = ("text", "content", "body")
 _TITLE = ("title", "name", "subject")
 _DEEPEST = 100
 _MISSING = object()
+_NESTED = (dict, list)
+_SEVERAL = (list, tuple, set, frozenset)
 _NUMBER = re.compile(r"[+-]?(?:\d[\d.,' ]*|\.\d+)(?:[eE][+-]?\d+)?\s?[%€$£]?")
 # OWASP's list for "CSV injection": what makes a spreadsheet take a cell for a formula, the full-width forms too.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
@@ -56,8 +58,8 @@ def too_deep(value: Any) -> bool:
     """Whether objects and lists in ``value`` are nested so deep that walking through them would break."""
     level = [value]
     for _ in range(_DEEPEST):
-        inner = (child for one in level for child in (one.values() if isinstance(one, Mapping) else one))
-        level = [child for child in inner if isinstance(child, dict | list)]
+        inner = [child for one in level for child in (one.values() if isinstance(one, Mapping) else one)]
+        level = [child for child in inner if isinstance(child, _NESTED)]
         if not level:
             return False
     return True
@@ -90,9 +92,9 @@ def plain(value: Any) -> Any:
         return value if math.isfinite(value) else str(value)
     if isinstance(value, Mapping):
         return {whole(str(key)): plain(inner) for key, inner in value.items() if not isinstance(inner, bytes)}
-    if isinstance(value, list | tuple | set | frozenset):
+    if isinstance(value, _SEVERAL):
         return [plain(inner) for inner in value if not isinstance(inner, bytes)]
-    return value.isoformat() if isinstance(value, date | time) else whole(str(value))
+    return value.isoformat() if isinstance(value, (date, time)) else whole(str(value))
 
 
 def whole(text: str) -> str:

@@ -12,6 +12,7 @@ _QUOTE = re.compile(r"\{quote\}")
 _HEADING = re.compile(r"h([1-6])\.\s+(\S.*)")
 _ITEM = re.compile(r"([*#]+|-)\s+(\S.*)")
 _MONO = re.compile(r"\{\{([^\n{}]*(?:\{[^\n{}]*\}[^\n{}]*)*)\}\}")
+_SIGNS = re.compile(r"[{\[!*]")
 _LOOKS = re.compile(r"\{(?:color|anchor|toc|align|section|column)(?::[^{}\n]*)?\}")
 _BOX = re.compile(r"\{(?:panel|info|note|tip|warning|expand|status)(?::([^{}\n]*))?\}")
 _IMAGE = re.compile(r"!(?=\S)[^\s!|][^!|\n]*\.(?:png|jpe?g|gif|bmp|svg|webp|tiff?|mp4|mov|pdf)(?:\|[^!\n]*)?!", re.IGNORECASE)
@@ -21,7 +22,7 @@ _LINK = re.compile(r"\[([^\[\]|\n]+)\|([^\[\]|\s]+)(?:\|[^\[\]\n]*)?\]")
 _BARE_LINK = re.compile(r"\[(?:mailto:)?((?:https?://|ftp://|www\.|[^\[\]\s|@]+@)[^\[\]\s|]+)\]")
 _TARGET = re.compile(r"(?:https?:|ftp:|mailto:|file:|www\.|/)|[A-Z][A-Z0-9_]+-\d+$")
 _BOLD = re.compile(r"(?<![\w*\\])\*(?![\s*])([^*\n]*[^\s*\\])\*(?![\w*])")
-_LINE_BREAK = re.compile(r"\\\\(?=\s|$)")
+_LINE_BREAK = re.compile(r"\\\\(?:[ \t]+|$)")
 
 
 def to_markdown(wiki: str) -> str:
@@ -56,21 +57,17 @@ def table_row(cells: list[str], header: bool) -> list[str]:
 
 
 def _blocks(wiki: str) -> Iterator[tuple[str | None, str]]:
-    """Code as (language, text), prose as (None, text), in order. Code that is opened and never closed is prose."""
+    """Code as (language, text), prose as (None, text), in order. Code that is never closed (a text was cut off) goes to the end."""
     at = 0
-    unclosed: set[str] = set()
     for opened in _CODE.finditer(wiki):
-        if opened.start() < at or opened[1] in unclosed:
+        if opened.start() < at:
             continue
         closing = "{" + opened[1] + "}"
         end = wiki.find(closing, opened.end())
-        if end < 0:
-            unclosed.add(opened[1])
-            continue
-        settings = (opened[2] or "").split("|")
-        title = _title(opened[2])
+        end = len(wiki) if end < 0 else end
+        title, language = _title(opened[2]), (opened[2] or "").partition("|")[0].strip()
         yield None, wiki[at : opened.start()] + (f"\n*{title}*\n" if title else "")
-        yield (settings[0].strip() if "=" not in settings[0] else ""), wiki[opened.end() : end]
+        yield (language if language.isalnum() else ""), wiki[opened.end() : end]
         at = end + len(closing)
     yield None, wiki[at:]
 
@@ -102,6 +99,8 @@ def _inline(text: str) -> str:
 
 
 def _marked(text: str) -> str:
+    if not _SIGNS.search(text):
+        return text
     text = _BOX.sub(lambda box: f"**{title}** " if (title := _title(box[1])) else "", _LOOKS.sub("", text))
     text = _IMAGE.sub("", text)
     text = _MENTION.sub(lambda who: "@user" if who[1].startswith("accountid:") else f"@{who[1]}", text)
