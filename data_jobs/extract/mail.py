@@ -18,10 +18,10 @@ from data_jobs.extract.record import finished
 MEDIA_TYPE = "message/rfc822"
 _DEEPEST = 5
 _MOST_LEAVES = 1_000
-# mboxrd and mboxo: a line "From …" after an empty one (or with a date, for writers that forget it), and then a header.
-_DAYS = rb"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)"
+# mboxrd and mboxo: a line "From … 10:00:00 …" after an empty one (or with the day's name, for writers that forget it), then a header.
 _FROM_LINE = re.compile(
-    rb"^(?:(?<=\n\n)|(?<=\n\r\n)|(?<![\s\S])|(?=From [^\n]{0,300} " + _DAYS + rb" ))From [^\n]*\n(?=[!-9;-~]+:|>?From )",
+    rb"^(?:(?<=\n\n)|(?<=\n\r\n)|(?<![\s\S])|(?=From [^\n]{0,300} (?:Mon|Tue|Wed|Thu|Fri|Sat|Sun) ))"
+    rb"From [^\n]*\d\d:\d\d[^\n]*\n(?=[!-9;-~]+:|>From )",
     re.MULTILINE,
 )
 _QUOTED_FROM = re.compile(rb"^>(>*From )", re.MULTILINE)

@@ -12,7 +12,7 @@ _BROKEN = (ValueError, LookupError, TypeError, IndexError, AttributeError, Asser
 _LONGEST = 2_000
 _ONE_BYTE = re.compile(r"(?:ascii|iso8859|cp125|latin|koi8|mac|charmap)", re.IGNORECASE)
 # Not for text from strangers: quadratic in the length, or escapes that make any character of plain ones.
-_REFUSED = {"idna", "punycode", "unicode_escape", "raw_unicode_escape", "undefined"}
+_REFUSED = {"idna", "punycode", "unicode-escape", "raw-unicode-escape", "undefined"}
 
 
 def header(message: Message, name: str, parameter: str = "") -> str:
@@ -86,7 +86,7 @@ def _decoded(value: str) -> str:
         pieces = decode_header(_bare(value))
     except (HeaderParseError, *_BROKEN):
         return _bare(value)
-    return "".join(piece if isinstance(piece, str) else _word(piece, charset) for piece, charset in pieces)
+    return "".join(piece if isinstance(piece, str) else _word(piece, charset) for piece, charset in pieces) or _bare(value)
 
 
 def _word(piece: bytes, charset: str | None) -> str:
