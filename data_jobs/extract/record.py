@@ -58,7 +58,7 @@ def too_deep(value: Any) -> bool:
     """Whether objects and lists in ``value`` are nested so deep that walking through them would break."""
     level = [value]
     for _ in range(_DEEPEST):
-        inner = [child for one in level for child in (one.values() if isinstance(one, Mapping) else one)]
+        inner = [child for one in level for child in (one.values() if isinstance(one, dict) else one)]
         level = [child for child in inner if isinstance(child, _NESTED)]
         if not level:
             return False
@@ -90,7 +90,7 @@ def plain(value: Any) -> Any:
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return {whole(str(key)): plain(inner) for key, inner in value.items() if not isinstance(inner, bytes)}
     if isinstance(value, _SEVERAL):
         return [plain(inner) for inner in value if not isinstance(inner, bytes)]
