@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from data_jobs.extract import csv, docx, html, jsonl, md, pdf, txt
+from data_jobs.extract import arrow, csv, docx, html, jira_xml, json, jsonl, mail, md, parquet, pdf, txt
 from data_jobs.extract.part import Part
 
 FORMATS: dict[str, tuple[str, Callable[[bytes], list[Part]]]] = {
@@ -18,5 +18,11 @@ FORMATS: dict[str, tuple[str, Callable[[bytes], list[Part]]]] = {
     ".tsv": ("text/csv", csv.extract),
     ".jsonl": ("application/jsonl", jsonl.extract),
     ".ndjson": ("application/jsonl", jsonl.extract),
+    ".json": ("application/json", json.extract),
+    ".parquet": ("application/vnd.apache.parquet", parquet.extract),
+    ".arrow": ("application/vnd.apache.arrow.stream", arrow.extract),
+    ".eml": ("message/rfc822", mail.extract),
+    ".mbox": ("application/mbox", mail.extract_mbox),
+    ".xml": ("application/xml", jira_xml.extract),
 }
 """Ending (lower case) → media type and extractor."""
