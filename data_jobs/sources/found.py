@@ -50,7 +50,8 @@ class Haul:
 
     def refuse(self, source: str, reason: str, why: str) -> None:
         """Set one thing aside; ``why`` says what it is and the way out, without a full stop."""
-        self.refused.append(Quarantined(source=source, reason=reason, detail=f"{source}: {why}."))
+        detail = why if why.startswith(source) else f"{source}: {why}"
+        self.refused.append(Quarantined(source=source, reason=reason, detail=f"{detail}."))
 
 
 class Failed(Unavailable):

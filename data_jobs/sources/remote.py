@@ -17,7 +17,7 @@ from cluster.errors import InvalidInput, NotFound, TreadleError
 from cluster.settings import SourcesSettings
 from data_jobs.sources.found import Candidate, Failed, Haul, Say, TooLarge, printable, shown, why
 from data_jobs.sources.pinned import check_host
-from data_jobs.sources.spool import ending_of, keep_only, sizes, slot_of, written
+from data_jobs.sources.spool import ending_of, keep_only, read_json, sizes, slot_of, write_json, written
 
 # Protocol → the package that brings it. Chained and other ones would reach past the list of allowed hosts.
 _BUCKETS = {
@@ -33,6 +33,7 @@ _SERVERS = {
     "webhdfs": "requests",
 }
 _VERSION = ("etag", "md5hash", "content_md5", "crc32c", "mtime", "lastmodified", "last_modified", "updated", "created", "modify")
+_LISTING = "listing.json"
 _PIECE = 1 << 20
 _AT_ONCE = 8
 
@@ -74,26 +75,38 @@ class Store:
         """Every object in the slot, copied if it changed. One that cannot be had is refused, and its copy from earlier is used.
         Raises NotFound where there is nothing, InvalidInput where a package is missing, Failed where the store does not answer."""
         say(f"listing {self.name}")
-        system, root, listing = self._listed()
+        had: dict[str, tuple[str, str]] = read_json(slot / _LISTING) or {}
+        haul = Haul()
+        try:
+            system, root, listing = self._listed()
+        except Failed as error:
+            if not had:
+                raise
+            haul.refuse(self.name, error.reason, f"{why(error)}; the copies from earlier are used")
+            self._take(had, slot, haul)
+            return haul
         wanted = _wanted(system, root, listing)
         there = sizes(slot)
         new = [one for one in wanted if one.file not in there]
         say(f"{self.name}: {len(wanted)} files, {len(new)} to copy")
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             problems = dict(zip(new, pool.map(lambda one: self._copied(system, one, slot), new), strict=True))
-        earlier = {name.partition("-")[0]: name for name in there}
-        haul, kept = Haul(), set()
-        for one in wanted:
-            file: str | None = one.file
-            if problem := problems.get(one):
-                file = earlier.get(one.file.partition("-")[0]) if isinstance(problem, Failed) else None
-                haul.refuse(one.source, problem.reason, f"{why(problem)}{'; the copy from earlier is used' if file else ''}")
-            if file:
-                kept.add(file)
-                long = f"{self.name.rstrip('/')}/{one.source}"
-                haul.files.append(Candidate(str(slot / file), one.source, long, (slot / file).stat().st_size))
-        keep_only(slot, kept)
+        has = {one.path: (one.source, one.file) for one in wanted if not problems.get(one)}
+        for one, problem in problems.items():
+            if problem:
+                earlier = had.get(one.path) if isinstance(problem, Failed) else None
+                has |= {one.path: earlier} if earlier else {}
+                haul.refuse(one.source, problem.reason, f"{why(problem)}{'; the copy from earlier is used' if earlier else ''}")
+        write_json(slot / _LISTING, has)
+        keep_only(slot, {_LISTING, *(file for _, file in has.values())})
+        self._take(has, slot, haul)
         return haul
+
+    def _take(self, has: Mapping[str, tuple[str, str]], slot: Path, haul: Haul) -> None:
+        there = sizes(slot)
+        for source, file in has.values():
+            if file in there:
+                haul.files.append(Candidate(str(slot / file), source, f"{self.name.rstrip('/')}/{source}", there[file]))
 
     def _listed(self) -> tuple[Any, str, Mapping[str, Any]]:
         import fsspec
