@@ -132,7 +132,9 @@ def test_odd_names_are_printable(files: Any) -> None:
 
 def test_when_all_are_refused_the_first_reason_is_said(files: Any) -> None:
     os.mkfifo(files.root / "pipe.txt")
-    with pytest.raises(InvalidInput, match="There are no files under .* that can be used; 1 were refused: pipe.txt: this is a named"):
+    with pytest.raises(
+        InvalidInput, match=r"There are no files under .* that can be used; 1 were refused: pipe.txt: this is a named"
+    ):
         found(files.root)
 
 
