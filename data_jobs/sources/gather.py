@@ -12,7 +12,7 @@ from cluster.errors import InvalidInput, TreadleError, Unavailable
 from cluster.settings import SourcesSettings
 from data_jobs.extract import FORMATS
 from data_jobs.sources import paths, remote
-from data_jobs.sources.found import Candidate, Failed, Found, Gathered, Haul, NotAllowed, Say, TooLarge, shown, why
+from data_jobs.sources.found import Candidate, Failed, Found, Gathered, Haul, NotAllowed, Say, TooLarge, printable, shown, why
 from data_jobs.sources.git import Repository
 from data_jobs.sources.jira import Issues
 from data_jobs.sources.spool import alone, clear_others
@@ -98,7 +98,7 @@ def _named(candidates: list[Candidate]) -> tuple[Found, ...]:
 
 
 def _nothing(given: Sequence[str], refused: Sequence[Quarantined]) -> TreadleError:
-    names = ", ".join(shown(one) if "://" in one else one for one in given) or "(nothing given)"
+    names = ", ".join(shown(one) if "://" in one else printable(one) for one in given) or "(nothing given)"
     failed = [one for one in refused if one.reason == Failed.reason]
     if failed:
         return Unavailable(f"Nothing could be had from {names}: {failed[0].detail}")
