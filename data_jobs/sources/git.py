@@ -98,8 +98,8 @@ class Repository:
             host, port = str(parts.hostname), parts.port or _PORTS[parts.scheme]
             found = ",".join(f"[{one}]" if ":" in one else one for one in addresses(host, port, self.settings))
             git = replace(git, pin=f"{host}:{port}:{found}")
-        git.run("init", "--quiet", "--bare", "--template=", "--initial-branch=none")
         git.tidy()
+        git.run("init", "--quiet", "--bare", "--template=", "--initial-branch=none")
         # All branches and tags, because what a revision is called can only be looked up in them.
         references = ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"] if self.revision else ["+HEAD:refs/heads/given"]
         try:

@@ -2,11 +2,13 @@
 no output that is read without a bound, and an end by the clock. It never checks out."""
 
 import base64
+import fcntl
 import os
 import shutil
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +17,7 @@ from typing import IO
 
 from pydantic import SecretStr
 
-from cluster.errors import Unavailable
+from cluster.errors import Conflict, Unavailable
 from data_jobs.sources.found import Failed, printable
 
 # Given as the user's configuration, because git starts further processes of its own and they read it too. Which protocols may be used is
@@ -44,6 +46,7 @@ _CONFIG = """[core]
     ui = false
 """
 _PIECE = 1 << 20
+_WAIT = 60.0
 _NOBODY = SecretStr("")
 
 
@@ -65,10 +68,25 @@ class Git:
         self.run("fetch", *quietly, "--force", "--prune", "--update-shallow", "--", url, *references)
 
     def tidy(self) -> None:
-        """Remove what a git that was killed has left: its locks, and the pack it was receiving."""
-        for pattern in ("*.lock", "refs/**/*.lock", "objects/pack/tmp_*"):
-            for left in self.folder.glob(pattern):
-                left.unlink(missing_ok=True)
+        """Remove what a git that was killed has left: its locks, and the pack it was receiving. Waits for one whose run was killed
+        and that is still at work; raises Conflict when that takes long."""
+        until = time.monotonic() + min(self.seconds, _WAIT)
+        with self._lock() as lock:
+            while True:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > until:
+                        raise Conflict(f"git of an earlier run is still fetching into {self.folder}; try again later.") from None
+                    time.sleep(0.02)
+            for pattern in ("*.lock", "refs/**/*.lock", "objects/pack/tmp_*"):
+                for left in self.folder.glob(pattern):
+                    left.unlink(missing_ok=True)
+
+    def _lock(self) -> IO[bytes]:
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        return (self.folder.parent / ".lock").open("wb")
 
     def run(self, *arguments: str) -> bytes:
         """A command's output. Raises Failed with git's own sentence."""
@@ -98,14 +116,18 @@ class Git:
         if not program:
             raise Unavailable("git is not installed on this machine; install it to read repositories.")
         said: list[bytes] = []
-        process = subprocess.Popen(
-            [program, "--bare", f"--git-dir={self.folder}", *arguments],
-            stdin=stdin,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=self._environment(program),
-            start_new_session=True,
-        )
+        with self._lock() as lock:
+            # Held by git and all it starts until the last of them has ended, whatever becomes of this process.
+            fcntl.flock(lock, fcntl.LOCK_SH)
+            process = subprocess.Popen(
+                [program, "--bare", f"--git-dir={self.folder}", *arguments],
+                stdin=stdin,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=self._environment(program),
+                start_new_session=True,
+                pass_fds=(lock.fileno(),),
+            )
         assert process.stdout is not None
         assert process.stderr is not None
         listener = threading.Thread(target=_listen, args=(process.stderr, said), daemon=True)

@@ -1,5 +1,6 @@
 """Repositories: files and messages at a revision, again with little work, and what a hostile repository tries. With real git."""
 
+import fcntl
 import functools
 import json
 import os
@@ -15,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from cluster.errors import InvalidInput, NotFound, TreadleError, Unavailable
+from cluster.errors import Conflict, InvalidInput, NotFound, TreadleError, Unavailable
 from cluster.settings import SourcesSettings
 from data_jobs.sources import Gathered, gather
 from data_jobs.sources.git import Repository
@@ -149,6 +150,7 @@ def test_a_copy_that_was_cut_and_a_git_that_was_killed_are_mended(made: Made, tm
     repository = next((tmp_path / "spool" / "git").glob("*/repository"))
     (repository / "refs/heads/given.lock").touch()
     (repository / "packed-refs.lock").touch()
+    (repository / "config.lock").touch()
     made.commit("Second")
     assert texts(got(tmp_path / "spool", f"git+{made.root}#files")) == {"a.txt": "a text"}
     assert [one.name for one in Path(file.path).parent.iterdir()] == [Path(file.path).name]
@@ -159,7 +161,6 @@ def test_a_run_that_is_killed_and_run_again_ends_like_an_unbroken_one(made: Made
     made.commit("First", **{f"file-{number}_txt": f"text {number}" * 50 for number in range(300)})
     child = os.fork()
     if not child:
-        os.setsid()
         try:
             got(tmp_path / "spool", f"git+{made.root}")
         finally:
@@ -387,3 +388,15 @@ def test_a_server_that_says_nothing_is_left_when_the_time_is_over(tmp_path: Path
         given = f"git+http://127.0.0.1:{silent.getsockname()[1]}/x"
         with pytest.raises(Unavailable, match=r"git fetch took longer than 0\.6 s"):
             got(tmp_path / "spool", given, settings=SETTINGS.model_copy(update={"seconds": 0.02}))
+
+
+def test_a_git_that_outlived_its_run_is_waited_for(made: Made, tmp_path: Path) -> None:
+    made.commit("First", a_txt="a")
+    got(tmp_path / "spool", f"git+{made.root}")
+    lock = next((tmp_path / "spool" / "git").glob("*/.lock"))
+    with lock.open("wb") as held:
+        fcntl.flock(held, fcntl.LOCK_SH)
+        with pytest.raises(Conflict, match=r"git of an earlier run is still fetching into .*; try again later"):
+            got(tmp_path / "spool", f"git+{made.root}", settings=SETTINGS.model_copy(update={"seconds": 0.01}))
+        threading.Timer(0.1, held.close).start()
+        assert "a.txt" in texts(got(tmp_path / "spool", f"git+{made.root}"))
