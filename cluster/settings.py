@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, Mapping
 
 import yaml
-from pydantic import Field
+from pydantic import Field, SecretStr, field_validator
 
 from cluster.domain.base import Frozen
 from cluster.domain.parsing import parse
@@ -19,6 +19,7 @@ from cluster.errors import RecipeError, SettingsError, near
 
 ROOT = Path(__file__).resolve().parent.parent
 _PLACEHOLDER = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+_HOST = re.compile(r"(?:\*\.)?[\w-]+(?:\.[\w-]+)*|[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*")
 
 
 class ModelRole(Frozen):
@@ -98,6 +99,34 @@ class RouterSettings(Frozen):
     follow_seconds: float = Field(default=0.3, gt=0, le=5, description="how often the live releases are looked up")
 
 
+class SourcesSettings(Frozen):
+    """What an ingest may fetch from elsewhere, and how. Nothing but local paths unless hosts are allowed: exact names, or
+    ``*.example.org`` for every name below. ``allow_private_hosts``: those that may have addresses of a private network."""
+
+    allow_hosts: tuple[str, ...] = ()
+    allow_private_hosts: tuple[str, ...] = ()
+    jira_user: str = Field(default="", description="with a user the token is a basic password, without one a bearer token")
+    jira_token: SecretStr = SecretStr("")
+    megabytes: int = Field(default=256, ge=1, description="of one file")
+    seconds: float = Field(default=60.0, gt=0, description="for one request; 30 times that for a repository")
+
+    @field_validator("allow_hosts", "allow_private_hosts")
+    @classmethod
+    def _are_hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for host in value:
+            if not _HOST.fullmatch(host):
+                raise ValueError(
+                    f"'{host}' is no host; write a name as docs.example.org or *.example.org, without scheme and port"
+                )
+        return tuple(host.lower() for host in value)
+
+    @field_validator("jira_token", mode="before")
+    @classmethod
+    def _is_text(cls, value: Any) -> Any:
+        # A number would be refused with a sentence that shows it.
+        return value if isinstance(value, SecretStr) else str(value or "")
+
+
 class Settings(Frozen):
     """Everything a process of Treadle needs to know about where it runs."""
 
@@ -111,6 +140,7 @@ class Settings(Frozen):
     mlflow: MlflowSettings = MlflowSettings()
     engine: EngineSettings = EngineSettings()
     router: RouterSettings = RouterSettings()
+    sources: SourcesSettings = SourcesSettings()
     models: Models
 
     @property
