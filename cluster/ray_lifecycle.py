@@ -92,9 +92,9 @@ def ray_of_this_process(settings: Settings) -> None:
     import atexit
     import logging
 
+    os.environ.update(ray_environment(settings))  # before Ray is imported: it reads its token's place once
     import ray
 
-    os.environ.update(ray_environment(settings))
     scratch = tempfile.mkdtemp(prefix="treadle-ray-")
 
     def end() -> None:

@@ -243,6 +243,8 @@ def rooted(recipe: Frozen) -> Frozen:
 
 
 def _rooted_path(path: str) -> str:
+    if path.startswith("git+") and "://" not in path:
+        return f"git+{ROOT / path.removeprefix('git+')}"
     return path if "://" in path else str(ROOT / path)
 
 

@@ -27,7 +27,7 @@ from cluster.errors import InvalidInput
 from cluster.job_run import JobRun
 from data_jobs import datasets
 from data_jobs.documents import REFUSALS
-from data_jobs.files import find_files
+from data_jobs.sources import gather
 from data_jobs.on_ray import connect, mapped
 from data_jobs.threads import read_threads
 
@@ -42,7 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def convert(job: JobRun, recipe: ConversationsRecipe) -> dict[str, Any]:
     """Makes the recipe's dataset; returns the report. Raises InvalidInput when no conversation gives a row."""
     began = time.monotonic()
-    files = find_files(recipe.paths)
+    found = gather(recipe.paths, job.settings.home / "spool" / recipe.dataset, job.settings.sources)
+    files = found.files
     job.progress(0.05, f"reading {len(files)} files")
     connect(job.settings)
     step = partial(read_threads, recipe=recipe)

@@ -35,6 +35,7 @@ from data_jobs.pieces import Piece, group_key, grouped, pieces_of
 from data_jobs.progress import Rate
 from data_jobs.report import page
 from data_jobs.shards import Shards
+from data_jobs.sources import gather
 
 _READ_BYTES, _READ_PIECES = 4 << 20, 256
 _EMBED_CHARS, _EMBED_DOCUMENTS = 256 << 10, 512
@@ -121,13 +122,12 @@ class Ingest:
 
     def _found(self) -> tuple[list[Piece], list[Quarantined]]:
         """The pieces to read, and what cannot be a piece."""
-        from data_jobs.files import find_files
-
         self.job.progress(0.01, "looking for files")
-        files = find_files(self.recipe.paths)
-        pieces = pieces_of([(one.path, one.source) for one in files], how_read(self.recipe))
+        spool = self.job.settings.home / "spool" / self.recipe.corpus
+        found = gather(self.recipe.paths, spool, self.job.settings.sources, lambda said: self.job.progress(0.01, said))
+        pieces = pieces_of([(one.path, one.source) for one in found.files], how_read(self.recipe))
         self._lap("find")
-        return pieces, []
+        return pieces, list(found.refused)
 
     def _known(self, pieces: Sequence[Piece]) -> dict[str, list[str]]:
         """The shards that hold some of the pieces, with the keys that they hold."""

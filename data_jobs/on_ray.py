@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from cluster.errors import Unavailable
-from cluster.ray_lifecycle import connection, ray_of_this_process
+from cluster.ray_lifecycle import connection, ray_environment, ray_of_this_process
 from cluster.settings import Settings, cpu_cores
 
 Row = dict[str, Any]
@@ -21,6 +21,7 @@ def connect(settings: Settings, local: bool = False) -> None:
     where none runs, or ``local`` asks for it."""
     import logging
 
+    os.environ.update(ray_environment(settings))  # before Ray is imported: it reads its token's place once
     import ray
 
     if ray.is_initialized():

@@ -202,4 +202,11 @@ def export(
 
 def absolute(paths: list[str]) -> tuple[str, ...]:
     """Paths as jobs on this machine find them, wherever they run; URLs as they are."""
-    return tuple(path if "://" in path or path.startswith("git+") else str(Path(path).absolute()) for path in paths)
+    return tuple(_absolute(path) for path in paths)
+
+
+def _absolute(path: str) -> str:
+    if "://" in path:
+        return path
+    kind, plus, place = path.partition("+")
+    return f"git+{Path(place).absolute()}" if (kind, plus) == ("git", "+") else str(Path(path).absolute())

@@ -10,57 +10,27 @@ import pytest
 
 from cluster.domain.documents import Dropped, Quarantined
 from cluster.domain.recipes import IngestRecipe
-from cluster.errors import InvalidInput, NotFound
-from cluster.settings import ROOT
+from cluster.settings import SourcesSettings
 from data_jobs.documents import document_of, how_read, read_group, read_piece, refusal_of
-from data_jobs.files import find_files
 from data_jobs.on_ray import Row
 from data_jobs.pieces import pieces_of
 from data_jobs.shards import Shards
+from data_jobs.sources import Found, gather
 
 
 def recipe(root: Path, **changes: Any) -> IngestRecipe:
     return IngestRecipe(paths=(str(root),), corpus="kb", **changes)
 
 
+def found(path: Path) -> tuple[Found, ...]:
+    return gather([str(path)], path.parent / "spool", SourcesSettings()).files
+
+
 def read(path: Path, **changes: Any) -> list[Row]:
     """The rows of every file under the path."""
     asked = recipe(path, **changes)
-    pieces = pieces_of([(one.path, one.source) for one in find_files([str(path)])], how_read(asked))
+    pieces = pieces_of([(one.path, one.source) for one in found(path)], how_read(asked))
     return [row for piece in pieces for row in read_piece(piece, asked)]
-
-
-def test_files_are_named_by_their_path_below_the_directory(files: Any) -> None:
-    files.raw("b.txt", "b")
-    files.raw("sub/a.md", "a")
-    files.raw(".hidden/x.txt", "x")
-    files.raw("sub/.secret.txt", "x")
-    assert [one.source for one in find_files([str(files.root)])] == ["b.txt", "sub/a.md"]
-
-
-def test_a_file_given_twice_is_one(files: Any) -> None:
-    path = files.raw("b.txt", "b")
-    assert [(one.source, one.bytes) for one in find_files([str(path), str(files.root), str(path)])] == [("b.txt", 1)]
-
-
-def test_files_of_the_same_name_are_told_apart(files: Any) -> None:
-    files.raw("one/a.txt", "1")
-    files.raw("two/a.txt", "2")
-    sources = [one.source for one in find_files([str(files.root / "one"), str(files.root / "two")])]
-    assert len(set(sources)) == 2
-    assert all(source.endswith("a.txt") for source in sources)
-
-
-def test_paths_of_shipped_recipes_start_at_the_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert [Path(one.path) for one in find_files(["pyproject.toml"])] == [ROOT / "pyproject.toml"]
-
-
-def test_a_missing_path_and_an_empty_directory_are_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(NotFound, match="no file or directory '/no/such/place'"):
-        find_files(["/no/such/place"])
-    with pytest.raises(InvalidInput, match="There are no files under"):
-        find_files([str(tmp_path)])
 
 
 def test_each_record_is_a_document_and_each_bad_one_a_reason(files: Any) -> None:
@@ -97,7 +67,7 @@ def test_a_group_is_kept_as_a_shard_that_names_its_pieces(files: Any, tmp_path: 
     files.raw("a.txt", "A text that is long enough to keep.")
     files.raw("b.txt", "hi")
     asked = recipe(files.root)
-    pieces = pieces_of([(one.path, one.source) for one in find_files([str(files.root)])], how_read(asked))
+    pieces = pieces_of([(one.path, one.source) for one in found(files.root)], how_read(asked))
     (done,) = read_group({"pieces": json.dumps(pieces)}, asked, str(tmp_path / "washed"))
     shards = Shards(str(tmp_path / "washed"))
     assert shards.names() == [done["shard"]]
@@ -119,9 +89,8 @@ def test_whatever_the_bytes_every_file_ends_as_something(files: Any, seed: int) 
     for number in range(30):
         ending = pick.choice([".txt", ".md", ".html", ".pdf", ".docx", ".csv", ".jsonl", ".bin"])
         files.raw(f"{number}{ending}", pick.choice(heads) + pick.randbytes(pick.choice([0, 5, 400])))
-    found = find_files([str(files.root)])
     rows = read(files.root)
-    assert {row["source"].split("#")[0] for row in rows} == {one.source for one in found}
+    assert {row["source"].split("#")[0] for row in rows} == {one.source for one in found(files.root)}
     for row in rows:
         assert bool(row["text"]) != bool(row["refusal"])
         if row["refusal"]:

@@ -7,9 +7,9 @@ import pytest
 
 from cluster.domain.documents import Passage
 from cluster.domain.recipes import RECIPES, IngestRecipe
-from cluster.settings import ROOT, load_recipe
-from data_jobs.files import find_files
+from cluster.settings import ROOT, SourcesSettings, load_recipe
 from data_jobs.index import as_embedded, corpus_digest, how_indexed
+from data_jobs.sources import gather
 
 
 def test_the_digest_knows_documents_chunking_and_embedder_but_no_order() -> None:
@@ -36,6 +36,6 @@ def test_a_heading_is_embedded_with_its_passage() -> None:
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "configs" / "data").glob("*.yaml")), ids=lambda path: path.name)
-def test_shipped_recipes_parse_and_their_paths_exist(file: Path) -> None:
+def test_shipped_recipes_parse_and_their_paths_exist(file: Path, tmp_path: Path) -> None:
     recipe = load_recipe(RECIPES[f"data_jobs.{file.stem}"], file)
-    assert not hasattr(recipe, "paths") or find_files(recipe.paths)
+    assert not hasattr(recipe, "paths") or gather(recipe.paths, tmp_path, SourcesSettings()).files

@@ -9,7 +9,6 @@ from cluster.domain.conversations import Message
 from cluster.domain.datasets import DpoRow, RouterRow, SftRow
 from cluster.domain.documents import Dropped
 from cluster.domain.recipes import ConversationsRecipe
-from data_jobs.documents import find_files
 from data_jobs.threads import Thread, read_threads, rows_of
 
 
@@ -103,7 +102,7 @@ def test_bad_lines_are_set_aside_and_good_ones_go_on(files: Any) -> None:
         good.encode(),
     ]
     path = files.raw("talks.jsonl", b"\n".join(lines))
-    rows = list(read_threads(find_files([str(path)])[0]._asdict(), recipe()))
+    rows = list(read_threads({"path": str(path), "source": path.name, "bytes": 0}, recipe()))
     assert [(row["line"], row["refusal"]) for row in rows] == [
         (1, ""), (3, "quarantined"), (4, "quarantined"), (5, "quarantined"), (6, "quarantined"), (7, "quarantined"), (8, ""),
     ]  # fmt: skip
@@ -112,5 +111,5 @@ def test_bad_lines_are_set_aside_and_good_ones_go_on(files: Any) -> None:
 
 def test_another_format_is_set_aside(files: Any) -> None:
     path = files.raw("talks.csv", "a,b")
-    (row,) = read_threads(find_files([str(path)])[0]._asdict(), recipe())
+    (row,) = read_threads({"path": str(path), "source": path.name, "bytes": 0}, recipe())
     assert '"reason":"unknown_format"' in row["body"]
