@@ -27,8 +27,8 @@ from cluster.errors import InvalidInput
 from cluster.job_run import JobRun
 from data_jobs import datasets
 from data_jobs.documents import REFUSALS
-from data_jobs.sources import gather
 from data_jobs.on_ray import connect, mapped
+from data_jobs.sources import gather
 from data_jobs.threads import read_threads
 
 _ROWS: TypeAdapter[list[Row]] = TypeAdapter(list[Row])

@@ -106,8 +106,7 @@ class NewIndex:
             for document_id, identity, passages, vectors in self._documents():
                 builder.add(document_id, identity, passages, vectors)
             builder.finish(**meta["how"])
-            passages = PassageIndex.open(place).manifest["passages"]
-            return artifacts.publish("index", place, {**meta, "passages": passages})
+            return artifacts.publish("index", place, {**meta, "passages": builder.passages})
 
     def _documents(self) -> Iterator[tuple[str, str, list[Passage], np.ndarray | None]]:
         for name in self.names:

@@ -47,7 +47,7 @@ class IndexBuilder:
         self._offsets: list[int] = [0]
         self._documents: dict[str, tuple[str, int, int]] = {}
         self._sources: dict[str, str] = {}
-        self._passages = 0
+        self.passages = 0
         self._lines = (directory / PASSAGES).open("wb")
         kept = {name: place for name, place in base.documents.items() if name not in without} if base else {}
         dead = len(base.alive) - sum(rows for _, _, rows in kept.values()) if base else 0
@@ -73,7 +73,7 @@ class IndexBuilder:
         self._documents = dict(kept)
         named = sources_of(base.directory)
         self._sources = {name: named[name] for name in kept}
-        self._passages = int(alive.sum())
+        self.passages = int(alive.sum())
 
     def _take_over(self, base: PassageIndex, alive: NDArray[np.bool_], start: int, stop: int) -> None:
         offsets, lines = base.raw(start, stop)
@@ -108,12 +108,12 @@ class IndexBuilder:
             self._offsets.append(self._offsets[-1] + self._lines.write(passage.model_dump_json().encode() + b"\n"))
         self._documents[document_id] = (identity, first, len(passages))
         self._sources[document_id] = passages[0].source if passages else ""
-        self._passages += len(passages)
+        self.passages += len(passages)
 
     def finish(self, **more: Any) -> Path:
         """Writes what is left, the manifest last (``more`` goes into it); returns the directory. Raises InvalidInput without passages."""
         self._lines.close()
-        if not self._passages:
+        if not self.passages:
             shutil.rmtree(self._directory)
             raise InvalidInput(
                 f"An index of no passages cannot be built at {self._directory}; give at least one document with text."
@@ -126,7 +126,7 @@ class IndexBuilder:
         manifest = {
             "format": FORMAT,
             "kind": self.kind,
-            "passages": self._passages,
+            "passages": self.passages,
             "documents": len(self._documents),
             "dimension": self._dimension,
             "embedder": self._embedder,
