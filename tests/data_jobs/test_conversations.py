@@ -24,7 +24,7 @@ def test_conversations_become_an_immutable_dataset_and_the_report_adds_up(small_
     files.raw("b.jsonl", "\n".join([*good[:30], line("q0", "a0"), "{torn", line("x", "y", agent="linux")]))
     files.raw("a.jsonl", "\n".join([*good[30:], line("low", "a", quality=0.1), line("none", "a")]))
     files.raw("notes.txt", "no conversation")
-    recipe = ConversationsRecipe(paths=(str(files.root),), dataset="talks", agent="property", min_quality=0.5)
+    recipe = ConversationsRecipe(paths=(str(files.root),), dataset="talks", agent="property", min_quality=0.5, score_missing=False)
     report = convert(job, recipe)
     assert report["conversations"] == {
         "in": 66,
