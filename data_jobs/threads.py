@@ -79,16 +79,8 @@ def _converted(place: Place, name: str, recipe: ConversationsRecipe) -> RayRow:
     made = rows_of(thread, source, recipe, score)
     row = _refused(made, name, number) if isinstance(made, Dropped) else _row(name, number, rows=_LIST.dump_json(made).decode())
     near = -1.0 if thread.category_score is None else thread.category_score
-    return row | {
-        "category": thread.category or "",
-        "near": near,
-        "score": -1.0 if score is None else score.value,
-        "reasons": _reasons(score),
-    }
-
-
-def _reasons(score: Score | None) -> str:
-    return " ".join(score.reasons) if score else ""
+    told = {"score": score.value, "reasons": " ".join(score.reasons)} if score else {}
+    return row | {"category": thread.category or "", "near": near, **told}
 
 
 def _refused(outcome: Dropped | Quarantined, name: str, line: int) -> RayRow:

@@ -191,7 +191,7 @@ class SynthesiseRecipe(Frozen):
     model: str | None = Field(default=None, description="the model's name at the endpoint; default: the refiner's")
     per_passage: int = Field(default=3, ge=1, le=20, description="pairs of each kind a passage is asked for")
     max_samples: int | None = Field(default=1000, ge=1, description="rows at most, spread evenly over documents; null: no bound")
-    min_chars: int = Field(default=80, ge=1, description="shorter passages are left out")
+    min_chars: int = Field(default=40, ge=1, description="shorter passages are left out")
     temperature: float = Field(default=0.3, ge=0.0, le=2.0)
     max_tokens: int = Field(default=1024, ge=16, description="of one answer")
     max_tokens_total: int | None = Field(default=None, ge=1, description="in and out, over all answers the run rests on")
