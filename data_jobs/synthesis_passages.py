@@ -45,7 +45,7 @@ def chosen(passages: Iterable[Passage], min_chars: int, seed: int) -> tuple[list
 def _whole_start(before: Passage | None, passage: Passage) -> bool:
     """Whether what lies before the passage, as far as the passage before it shows, ends a sentence or a block. Between the two of them
     there is nothing but white space."""
-    if passage.start == 0:
+    if passage.number == 0:  # before it there is a title at most
         return True
     if before is None or before.document_id != passage.document_id or before.start >= passage.start:
         return False

@@ -61,10 +61,8 @@ class Refiner:
         except Unavailable as error:
             self._failed_in_a_row += 1
             if self._failed_in_a_row >= MOST_FAILURES:
-                kept = len(self._journal)
-                raise Unavailable(
-                    f"{error.message} It failed {MOST_FAILURES} times in a row; run again to go on from {kept} answers."
-                ) from None
+                go_on = f"run again to go on from the {len(self._journal)} answers that are kept"
+                raise Unavailable(f"{error.message} It failed {MOST_FAILURES} times in a row; {go_on}.") from None
             return Entry(**made, problem="unavailable", requests=0)
         self._failed_in_a_row = 0
         if entry is not None:
