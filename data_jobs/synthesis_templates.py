@@ -92,8 +92,10 @@ def pairs(passage: Passage, whole_start: bool, kinds: Sequence[str], most: int) 
     makers = {"qa": (_commands, _steps, _listed, _stated, _facts, _definitions, _heading), "reasoning": (_reasoning,)}
     made: list[Pair] = []
     for kind in kinds:
-        found = {normalised(one.question): one for maker in reversed(makers[kind]) for one in maker(passage, whole_start)}
-        made += list(reversed(found.values()))[:most]
+        found: dict[str, Pair] = {}
+        for one in (pair for maker in makers[kind] for pair in maker(passage, whole_start)):
+            found.setdefault(normalised(one.question), one)
+        made += list(found.values())[:most]
     return made
 
 
