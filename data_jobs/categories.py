@@ -12,8 +12,8 @@ import numpy as np
 
 from cluster.embedding import Embedder, Vectors
 
-_CHARACTERS = 1000
-"""The embedder reads 256 tokens; what lies far behind them need not be tokenised."""
+_CHARACTERS = 400
+"""What a conversation is about is said at its beginning, and embedding takes time by length."""
 
 
 class Categorised(NamedTuple):

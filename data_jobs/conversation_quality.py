@@ -18,7 +18,7 @@ here can say: a given quality always goes before this one.
 import re
 from collections import Counter
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -83,18 +83,18 @@ def _share(texts: Sequence[str], of: Any) -> float:
 
 def _thanks(text: str) -> bool:
     """Whether a message thanks and does little else: "thanks, and how do I …?" is a question."""
-    return bool(_THANKS.search(text)) and "?" not in text and not _WRONG.search(text) and len(_WORD.findall(text)) <= 20
+    return bool(_THANKS.search(text)) and "?" not in text and not _WRONG.search(text) and len(_words(text)) <= 20
 
 
 def _refuses(text: str) -> bool:
     """Starts as an apology or refusal, offers nothing in its place and is too short to have helped all the same."""
-    return bool(_REFUSAL.match(text.strip())) and "?" not in text and len(_WORD.findall(text)) <= _REFUSAL_WORDS
+    return bool(_REFUSAL.match(text.strip())) and "?" not in text and len(_words(text)) <= _REFUSAL_WORDS
 
 
 def _degenerate(text: str) -> bool:
     """No letter or digit at all; or, in a text of 20 words or more, one word triple makes up a fifth of it or two lines in three are
     repetitions (after the repetition filters of Rae et al., 2021, arXiv:2112.11446, table A1)."""
-    found = [word.casefold() for word in _WORD.findall(text)]
+    found = _words(text)
     if len(found) < 20:
         return not found
     triples = Counter(zip(found, found[1:], found[2:], strict=False))
@@ -103,21 +103,23 @@ def _degenerate(text: str) -> bool:
     return (most > 2 and 3 * most / len(found) > 0.2) or (len(lines) > 3 and len(set(lines)) / len(lines) < 1 / 3)
 
 
-def _plain(text: str) -> str:
-    return " ".join(word.casefold() for word in _WORD.findall(text))
+@lru_cache(maxsize=256)
+def _words(text: str) -> tuple[str, ...]:
+    """The words, case folded. Kept for a while, because every check of a conversation asks for them."""
+    return tuple(_WORD.findall(text.casefold()))
 
 
 def _repeats(pairs: Sequence[tuple[str, str]]) -> bool:
     """Whether one answer of more than three words was given to two different questions."""
-    questions: dict[str, set[str]] = {}
+    questions: dict[tuple[str, ...], set[tuple[str, ...]]] = {}
     for question, answer in pairs:
-        if len(_WORD.findall(answer)) > 3:
-            questions.setdefault(_plain(answer), set()).add(_plain(question))
+        if len(_words(answer)) > 3:
+            questions.setdefault(_words(answer), set()).add(_words(question))
     return any(len(several) > 1 for several in questions.values())
 
 
 def _asked_again(questions: Sequence[str]) -> bool:
-    sets = [frozenset(_plain(text).split()) for text in questions]
+    sets = [frozenset(_words(text)) for text in questions]
     return any(
         len(a) >= 3 and len(a & b) >= _ALIKE * len(a | b) for place, a in enumerate(sets) for b in sets[max(0, place - 8) : place]
     )
@@ -126,7 +128,7 @@ def _asked_again(questions: Sequence[str]) -> bool:
 def _breaks_off(text: str) -> bool:
     """Whether a longer text of sentences ends inside one. Lists, code and short answers need no full stop."""
     last = text.rstrip().rpartition("\n")[2].strip()
-    return len(_WORD.findall(last)) >= 12 and ". " in text and bool(_CUT.search(last))
+    return len(_words(last)) >= 12 and ". " in text and bool(_CUT.search(last))
 
 
 @cache
