@@ -230,10 +230,11 @@ def _commands(passage: Passage, whole_start: bool) -> Iterator[Pair]:
 
 
 def _tool(about: str, command: str) -> str:
-    """The heading, with a space, where the command begins with it; git-commit is git commit."""
-    spoken = about.replace("-", " ").casefold()
-    starts = (command.removeprefix("sudo ").casefold() + " ").startswith((f"{spoken} ", f"{about.casefold()} "))
-    return f"{spoken if ' ' in spoken and ' ' not in about else about} " if about and starts else ""
+    """The heading, with a space, where the command begins with it; under git-commit it may begin with git commit."""
+    begins = f"{command.removeprefix('sudo ')} ".casefold()
+    return next(
+        (f"{name} " for name in (about, about.replace("-", " ")) if name and begins.startswith(f"{name.casefold()} ")), ""
+    )
 
 
 def _listed(passage: Passage, whole_start: bool) -> Iterator[Pair]:

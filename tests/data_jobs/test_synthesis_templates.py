@@ -98,6 +98,7 @@ def test_a_section_is_asked_for_by_its_heading_where_a_sentence_takes_it_up() ->
         ("- E[x]tract an archive (v):\n\n`tar xf`", "tar", "Which tar command do you use to extract an archive?", "tar xf"),
         ("Show the tree's old state:\n```sh\n$ git x\n```", "", "Which command do you use to show the tree's old state?", "git x"),
         ("Show the log:\n```\ngit log\n```", "git-log", "Which git log command do you use to show the log?", "git log"),
+        ("Show help:\n`sudo aa-enforce -h`", "aa-enforce", "Which aa-enforce command do you use to show help?", "sudo aa-enforce -h"),
         ("Show help:\n`jira open`", "", "", ""),
         ("The program prints:\n`hello`", "", "", ""),
         ("List all the open files:\n\nas you like", "", "", ""),

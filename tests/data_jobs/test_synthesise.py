@@ -99,6 +99,7 @@ def test_templates_make_rows_that_name_their_passage(job: JobRun, corpus: list[P
     deposit = next(row for row in rows if isinstance(row, SftRow) and row.question == "What is the deposit of Oak House?")
     assert (deposit.answer, deposit.source) == ("The deposit of Oak House is 600 euros.", "homes@1/oak.md#0")
     assert deposit.passages == (corpus[0].text,)
+    assert recorded.sources["homes@1/oak.md"] >= 1
     assert sum(recorded.sources.values()) == len(rows)
     spans = [json.loads(line) for line in (job.artifacts.fetch(report["spans_uri"]) / "spans.jsonl").read_text().splitlines()]
     assert [one["question"] for one in spans] == [row.question for row in rows if isinstance(row, SftRow)]
