@@ -2,17 +2,20 @@
 
     python -m data_jobs.conversations --recipe configs/data/conversations.yaml
 
-A file is JSON lines, one conversation each: ``{"messages": [{"role": "user", "content": …}, {"role": "assistant", …}, …]}`` with
-optional ``agent``, ``category``, ``quality`` (a number, higher is better), ``passages`` (texts, on the conversation or on a user
-message) and ``rejected`` (the answer that nobody wanted, for kind dpo). Other keys are left alone.
+Files are JSON lines, JSON or CSV in the forms that ``data_jobs.chat_formats`` names; logs of messages are threaded. A conversation may
+carry ``agent``, ``category``, ``quality`` (a number, higher is better), ``passages`` (texts, on the conversation or on a user message)
+and ``rejected`` (the answer that nobody wanted, for kind dpo). Other keys are left alone.
 
 sft      every answer to a question → one row, with the messages before it as history
 dpo      the last answer as the chosen one, ``rejected`` as the other
 router   the first question with its ``agent`` (null: out of scope)
+
+Without a category it may get one from the recipe's examples (``data_jobs.categories``), without a quality it is scored by what can be
+observed (``data_jobs.conversation_quality``).
 """
 
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -20,13 +23,15 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from cluster import job_run
+from cluster.catalog import forgotten
 from cluster.domain.datasets import Row
-from cluster.domain.documents import Dropped, Quarantined
+from cluster.domain.documents import Dropped, Quarantined, is_of
 from cluster.domain.recipes import ConversationsRecipe
 from cluster.errors import InvalidInput
 from cluster.job_run import JobRun
 from data_jobs import datasets
 from data_jobs.documents import REFUSALS
+from data_jobs.on_ray import Row as RayRow
 from data_jobs.on_ray import connect, mapped
 from data_jobs.sources import gather
 from data_jobs.threads import read_threads
@@ -45,18 +50,26 @@ def convert(job: JobRun, recipe: ConversationsRecipe) -> dict[str, Any]:
     found = gather(recipe.paths, job.settings.home / "spool" / recipe.dataset, job.settings.sources)
     files = found.files
     job.progress(0.05, f"reading {len(files)} files")
-    connect(job.settings)
-    step = partial(read_threads, recipe=recipe)
+    connect(job.settings, job.local)
+    step = partial(read_threads, recipe=recipe, embedder=job.settings.models.embedder.location)
     read = list(mapped([one._asdict() for one in files], step, job.settings, sum(one.bytes for one in files)))
-    read.sort(key=lambda row: (row["source"], row["line"]))
+    came, told = len(read) + len(found.refused), _told(read)
+    read.sort(key=lambda row: (row["source"], row["line"]), reverse=True)
 
-    job.progress(0.8, f"converting {len(read)} conversations")
-    refused: list[Dropped | Quarantined] = []
+    job.progress(0.8, f"converting {came} conversations")
+    with job.catalog.reading() as work:
+        gone = forgotten.documents(work, "")
+    refused: list[Dropped | Quarantined] = list(found.refused)
     rows: dict[str, Row] = {}
     repeated = kept = 0
-    for one in read:
+    while read:
+        one = read.pop()  # so that each conversation is here once: as what was read, or as its rows
         if one["refusal"]:
             refused.append(REFUSALS[one["refusal"]].model_validate_json(one["body"]))
+            continue
+        said = f"{one['source']}#line {one['line']}"
+        if any(is_of(said, source) for source in gone):
+            refused.append(Dropped(source=said, reason="forgotten"))
             continue
         made = {datasets.content_key(row): row for row in _ROWS.validate_json(one["rows"])}
         new = {key: row for key, row in made.items() if key not in rows}
@@ -65,12 +78,12 @@ def convert(job: JobRun, recipe: ConversationsRecipe) -> dict[str, Any]:
             repeated += len(made) - len(new)
             rows |= new
         else:
-            twin = rows[next(iter(made))].source
-            refused.append(Dropped(source=f"{one['source']}#line {one['line']}", reason="exact_duplicate", of=twin))
+            key, row = next(iter(made.items()))
+            refused.append(Dropped(source=row.source, reason="exact_duplicate", of=rows[key].source))
     if not rows:
         why = ", ".join(f"{count} {reason}" for reason, count in Counter(one.reason for one in refused).most_common())
         raise InvalidInput(
-            f"Dataset '{recipe.dataset}' would have no rows: {len(read)} conversations in, none kept ({why or 'the files are empty'}); "
+            f"Dataset '{recipe.dataset}' would have no rows: {came} conversations in, none kept ({why or 'the files are empty'}); "
             "nothing was written. Check the recipe's filters and the files."
         )
     agent = None if recipe.kind == "router" else recipe.agent
@@ -78,10 +91,29 @@ def convert(job: JobRun, recipe: ConversationsRecipe) -> dict[str, Any]:
     with job.catalog.transaction() as work:
         changed = datasets.record(work, dataset)
     job.progress(1.0, f"{dataset.ref}: {dataset.rows} rows" if changed else "nothing changed", rows=float(dataset.rows))
-    report = _report(refused, len(read), kept)
+    report = {**_report(refused, came, kept), **told}
     made_of = {"dataset": dataset.name, "kind": dataset.kind, "agent": agent, "digest": dataset.digest, "uri": dataset.uri}
     seconds = round(time.monotonic() - began, 3)
     return {**made_of, "rows": dataset.rows, "repeated_rows": repeated, "changed": changed, "seconds": seconds, **report}
+
+
+def _told(read: Sequence[RayRow]) -> dict[str, Any]:
+    """Of all conversations that could be read: how many are in each category, how near those found by example are to it, and what the
+    computed scores say."""
+    near, scores = defaultdict(list), [one["score"] for one in read if one["score"] >= 0]
+    for one in read:
+        if one["category"] and one["near"] >= 0:
+            near[one["category"]].append(one["near"])
+    return {
+        "categories": dict(Counter(one["category"] for one in read if one["category"]).most_common()),
+        "categorised": {name: {"conversations": len(of), "mean_score": _mean(of)} for name, of in sorted(near.items())},
+        "quality": {"scored": len(scores), "mean": _mean(scores)},
+        "quality_reasons": dict(Counter(reason for one in read for reason in one["reasons"].split()).most_common()),
+    }
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return round(sum(values) / len(values), 3) if values else None
 
 
 def _report(refused: Sequence[Dropped | Quarantined], came: int, kept: int) -> dict[str, Any]:

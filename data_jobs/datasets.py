@@ -27,11 +27,17 @@ def publish(artifacts: Artifacts, name: str, kind: DatasetKind, agent: str | Non
     """Writes the rows to the artifact store and returns the record for them. Raises InvalidInput without rows."""
     if not rows:
         raise InvalidInput(f"Dataset '{name}' would have no rows; nothing was written. Give input that makes at least one.")
-    came_from = Counter(row.source.split("#")[0].split(":")[0] for row in rows)
+    came_from = Counter(_origin(row.source) for row in rows)
     bundle = artifacts.write_rows(rows)
     return Dataset(
         digest=rows_digest(list(rows)), name=name, kind=kind, agent=agent, rows=len(rows), uri=bundle.uri, sources=dict(came_from)
     )
+
+
+def _origin(source: str) -> str:
+    """A row's file, or the word before the colon of what is no file (turn:…). An address keeps its colon."""
+    whole = source.partition("#")[0]
+    return whole if "://" in whole else whole.partition(":")[0]
 
 
 def record(work: Work, dataset: Dataset) -> bool:

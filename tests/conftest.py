@@ -4,12 +4,16 @@ A process cannot change its Ray token once it has met a Ray, and every package o
 token that is made here.
 """
 
+import json
 import os
 import secrets
 import shutil
 import tempfile
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Iterator
+from typing import Any, Callable, Iterator
 
 import pytest
 
@@ -84,3 +88,75 @@ def artifacts(settings: Settings) -> Artifacts:
 @pytest.fixture
 def agent() -> Agent:
     return Agent(name="linux", prompt="Write one shell command.")
+
+
+class ChatServer:
+    """A server that speaks OpenAI's chat completions on a free port and says what the test wants: ``answer`` takes a request's body and
+    returns a text, or a status with a body (and headers). Bodies and headers that came are in ``requests`` and ``headers``."""
+
+    def __init__(self) -> None:
+        self.requests: list[dict[str, Any]] = []
+        self.headers: list[dict[str, str]] = []
+        self.answer: Callable[[dict[str, Any]], Any] = lambda request: "yes"
+        self.usage: dict[str, int] | None = {"prompt_tokens": 100, "completion_tokens": 20}
+        self.slow = 0.0
+        self.at_once = self.most_at_once = 0
+        self._lock = threading.Lock()
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                status, value, headers = outer.met(self.path, body, dict(self.headers))
+                data = value if isinstance(value, bytes) else json.dumps(value).encode()
+                self.send_response(status)
+                for name, text in {"Content-Type": "application/json", **headers, "Content-Length": str(len(data))}.items():
+                    self.send_header(name, text)
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        class Quiet(ThreadingHTTPServer):
+            daemon_threads = True
+
+            def handle_error(self, *_: Any) -> None:
+                """A client that hung up is what some tests are about."""
+
+        self._server = Quiet(("127.0.0.1", 0), Handler)
+        self.endpoint = f"http://127.0.0.1:{self._server.server_address[1]}/v1"
+        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+
+    def met(self, path: str, body: dict[str, Any], headers: dict[str, str]) -> tuple[int, Any, dict[str, str]]:
+        with self._lock:
+            self.requests.append(body)
+            self.headers.append(headers)
+            self.at_once += 1
+            self.most_at_once = max(self.most_at_once, self.at_once)
+        try:
+            time.sleep(self.slow)
+            if path != "/v1/chat/completions":
+                return 404, {"error": {"message": f"no {path}"}}, {}
+            made = self.answer(body)
+        finally:
+            with self._lock:
+                self.at_once -= 1
+        if isinstance(made, str):
+            choice = {"message": {"role": "assistant", "content": made}, "finish_reason": "stop"}
+            return 200, {"choices": [choice], **({"usage": self.usage} if self.usage else {})}, {}
+        status, value, *more = made
+        return status, value, more[0] if more else {}
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture
+def chat_server() -> Iterator[ChatServer]:
+    server = ChatServer()
+    yield server
+    server.close()

@@ -2,7 +2,7 @@
 
 import shutil
 from pathlib import Path
-from typing import Annotated, Any, Iterator, Literal
+from typing import Annotated, Any, Iterator, Literal, TypeVar
 
 import typer
 
@@ -11,11 +11,12 @@ from cluster.cli.console import AskedMode, Detach, Json, emit, home, note, table
 from cluster.domain.base import Frozen
 from cluster.domain.forgetting import Held
 from cluster.domain.parsing import parse
-from cluster.domain.recipes import ConversationsRecipe, IngestRecipe
+from cluster.domain.recipes import ConversationsRecipe, IngestRecipe, SynthesiseRecipe
 from cluster.errors import InvalidInput, RecipeError
-from cluster.settings import load_recipe, read_yaml
+from cluster.settings import read_yaml
 
 Form = Literal["jsonl", "csv", "parquet"]
+R = TypeVar("R", bound=Frozen)
 FINISHED_WITH_QUARANTINE = 3
 
 app = typer.Typer(no_args_is_help=True)
@@ -52,9 +53,7 @@ def ingest(
         "dry_run": dry_run or None,
         "fields": {"text": text_field, "title": title_field} if text_field or title_field else None,
     }
-    given: dict[str, Any] = read_yaml(Path(recipe), RecipeError) if recipe else {}
-    merged = {**given, **{key: value for key, value in asked.items() if value is not None}}
-    wanted: IngestRecipe = parse(IngestRecipe, merged, recipe or "treadle data ingest", RecipeError)
+    wanted = merged(IngestRecipe, recipe, "treadle data ingest", asked)
     result = home.launch("data_jobs.ingest", wanted, detach, mode)
     if report and "report" in result:
         shutil.copyfile(home.artifacts.fetch(result["report"]) / "report.html", report)
@@ -115,12 +114,57 @@ def _show_held(held: Held) -> None:
 @app.command()
 def conversations(
     recipe: Annotated[str, typer.Option(help="A recipe file.")],
+    paths: Annotated[list[str] | None, typer.Argument(help="Files or directories, instead of the recipe's.")] = None,
+    category: Annotated[list[str] | None, typer.Option(help="Only of this category; may be given again.")] = None,
+    since: Annotated[str | None, typer.Option(help="Only from this date on (2026-01-31).")] = None,
+    until: Annotated[str | None, typer.Option(help="Only up to this date.")] = None,
+    min_quality: Annotated[float | None, typer.Option(help="Only with at least this score, 0 to 1.")] = None,
+    mode: AskedMode = None,
     detach: Detach = False,
     as_json: Json = False,
 ) -> None:
-    """Turn conversation files into a dataset."""
-    loaded = load_recipe(ConversationsRecipe, recipe)
-    emit(home.launch("data_jobs.conversations", loaded, detach), as_json)
+    """Turn conversations into a dataset: import, thread, categorise, score, filter."""
+    asked = {
+        "paths": absolute(paths) if paths else None,
+        "categories": category or None,
+        "since": since,
+        "until": until,
+        "min_quality": min_quality,
+    }
+    loaded = merged(ConversationsRecipe, recipe, "treadle data conversations", asked)
+    emit(home.launch("data_jobs.conversations", loaded, detach, mode), as_json)
+
+
+@app.command()
+def synthesise(
+    corpus: Annotated[str | None, typer.Option(help="From the passages of this corpus.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="The dataset to make.")] = None,
+    agent: Annotated[str | None, typer.Option(help="The agent that is to learn it.")] = None,
+    recipe: Annotated[str | None, typer.Option(help="A recipe file; options given beside it go first.")] = None,
+    max_samples: Annotated[int | None, typer.Option(help="As many rows at most, spread over the documents.")] = None,
+    kind: Annotated[list[str] | None, typer.Option(help="qa, reasoning; may be given again.")] = None,
+    endpoint: Annotated[
+        str | None, typer.Option(help="An OpenAI-compatible endpoint; default: the refiner's, else templates.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="The model there.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say how much would be asked.")] = False,
+    mode: AskedMode = None,
+    detach: Detach = False,
+    as_json: Json = False,
+) -> None:
+    """Make questions and answers from a corpus: by the refiner model, or by templates where there is none."""
+    asked = {
+        "corpus": corpus,
+        "dataset": dataset,
+        "agent": agent,
+        "max_samples": max_samples,
+        "kinds": kind or None,
+        "endpoint": endpoint,
+        "model": model,
+        "dry_run": dry_run or None,
+    }
+    loaded = merged(SynthesiseRecipe, recipe, "treadle data synthesise", asked)
+    emit(home.launch("data_jobs.synthesise", loaded, detach, mode), as_json)
 
 
 @app.command()
@@ -198,6 +242,15 @@ def export(
     written = export_rows(rows, form, Path(output) if output else None)
     if output:
         emit({"rows": written, "file": output}, as_json, lambda: note(f"{written:,} rows in {output}"))
+
+
+def merged(kind: type[R], recipe: str | None, command: str, asked: dict[str, Any]) -> R:
+    """A recipe from a file (or nothing) with the options that were given put over it. Raises RecipeError naming the key."""
+    given: dict[str, Any] = read_yaml(Path(recipe), RecipeError) if recipe else {}
+    made: R = parse(
+        kind, {**given, **{key: value for key, value in asked.items() if value is not None}}, recipe or command, RecipeError
+    )
+    return made
 
 
 def absolute(paths: list[str]) -> tuple[str, ...]:

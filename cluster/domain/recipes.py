@@ -1,5 +1,6 @@
 """Recipes: everything a job needs to know, frozen. An unknown key is an error before any worker is asked for."""
 
+from datetime import date
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -153,7 +154,7 @@ class IngestRecipe(Frozen):
 
 
 class ConversationsRecipe(Frozen):
-    """Conversation files (JSONL) into an SFT dataset."""
+    """Conversation files into a dataset. ``since`` and ``until`` are days (UTC), both included."""
 
     paths: tuple[str, ...] = Field(min_length=1)
     dataset: Name
@@ -161,6 +162,62 @@ class ConversationsRecipe(Frozen):
     categories: tuple[str, ...] = ()
     min_quality: float | None = None
     kind: DatasetKind = "sft"
+    fields: dict[str, str] = Field(default_factory=dict, description="our name → the files' name of a key or column")
+    assistant_authors: tuple[str, ...] = Field(default=(), description="authors who answer, in logs with names for roles")
+    gap_hours: float = Field(default=8.0, gt=0, description="silence that ends a conversation, in logs without ids")
+    since: date | None = None
+    until: date | None = None
+    score_missing: bool = Field(default=True, description="score conversations that come without a quality")
+    categories_by_example: dict[str, tuple[str, ...]] = Field(
+        default_factory=dict, description="category → texts like those people write, for conversations without one"
+    )
+    category_threshold: float = Field(default=0.35, ge=-1.0, le=1.0, description="cosine to the examples' mean, at least")
+    wash: WashRecipe = WashRecipe()
+
+    @model_validator(mode="after")
+    def _examples_and_days(self) -> "ConversationsRecipe":
+        empty = next(
+            (name for name, texts in self.categories_by_example.items() if not any(text.strip() for text in texts)), None
+        )
+        if empty is not None:
+            raise ValueError(f"category '{empty}' of categories_by_example has no example; give it at least one text")
+        if self.since and self.until and self.since > self.until:
+            raise ValueError(f"since {self.since} is after until {self.until}; no conversation could be kept")
+        return self
+
+
+class SynthesiseRecipe(Frozen):
+    """Passages of a corpus into question/answer rows. Without an endpoint, templates make them.
+
+    ``endpoint`` is for servers that want no key; one with a key is the refiner of configs/models.yaml, so that no key is ever part of
+    a recipe, which the catalog keeps. Tokens are those the server counted, or a quarter of the characters where it does not say.
+    """
+
+    corpus: Name
+    version: int | None = Field(default=None, ge=1, description="default: the newest")
+    dataset: Name
+    agent: Name
+    kinds: tuple[Literal["qa", "reasoning"], ...] = Field(default=("qa",), min_length=1)
+    endpoint: str | None = Field(default=None, description="default: the refiner's; none there either: templates")
+    model: str | None = Field(default=None, description="the model's name at the endpoint; default: the refiner's")
+    per_passage: int = Field(default=3, ge=1, le=20, description="pairs of each kind a passage is asked for")
+    max_samples: int | None = Field(default=1000, ge=1, description="rows at most, spread evenly over documents; null: no bound")
+    min_chars: int = Field(default=40, ge=1, description="shorter passages are left out")
+    temperature: float = Field(default=0.3, ge=0.0, le=2.0)
+    max_tokens: int = Field(default=1024, ge=16, description="of one answer")
+    max_tokens_total: int | None = Field(default=None, ge=1, description="in and out, over all answers the run rests on")
+    price_per_million_in: float = Field(default=0.0, ge=0.0)
+    price_per_million_out: float = Field(default=0.0, ge=0.0)
+    concurrency: int = Field(default=8, ge=1, le=512)
+    retries: int = Field(default=4, ge=0, le=20)
+    timeout: float = Field(default=60.0, gt=0, description="seconds for one answer")
+    top_k: int = Field(default=5, ge=1, le=100, description="rank by which the question must find its passage")
+    judge: bool = Field(default=True, description="ask the judge of configs/models.yaml, where it has an endpoint")
+    judge_threshold: int = Field(default=4, ge=1, le=5)
+    near_duplicate: float = Field(default=0.95, gt=0.0, le=1.0, description="cosine from which two questions are one")
+    cite: bool = Field(default=False, description="end every answer with [1], for agents whose rules ask for citations")
+    dry_run: bool = Field(default=False, description="count passages, requests and tokens; ask and write nothing")
+    seed: int = 7
 
 
 class SignalsRecipe(Frozen):
@@ -170,12 +227,21 @@ class SignalsRecipe(Frozen):
 
 
 Recipe = Annotated[
-    SftRecipe | DpoRecipe | RouterRecipe | EvaluateRecipe | GateRecipe | IngestRecipe | ConversationsRecipe | SignalsRecipe,
+    SftRecipe
+    | DpoRecipe
+    | RouterRecipe
+    | EvaluateRecipe
+    | GateRecipe
+    | IngestRecipe
+    | ConversationsRecipe
+    | SynthesiseRecipe
+    | SignalsRecipe,
     Field(union_mode="smart"),
 ]
 RECIPES: dict[str, type[Frozen]] = {
     "data_jobs.ingest": IngestRecipe,
     "data_jobs.conversations": ConversationsRecipe,
+    "data_jobs.synthesise": SynthesiseRecipe,
     "data_jobs.signals": SignalsRecipe,
     "train_jobs.sft": SftRecipe,
     "train_jobs.dpo": DpoRecipe,

@@ -12,6 +12,7 @@ MAX_ATTEMPTS = 3
 JOBS = (
     "data_jobs.ingest",
     "data_jobs.conversations",
+    "data_jobs.synthesise",
     "data_jobs.signals",
     "train_jobs.sft",
     "train_jobs.dpo",

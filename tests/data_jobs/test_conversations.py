@@ -24,7 +24,9 @@ def test_conversations_become_an_immutable_dataset_and_the_report_adds_up(small_
     files.raw("b.jsonl", "\n".join([*good[:30], line("q0", "a0"), "{torn", line("x", "y", agent="linux")]))
     files.raw("a.jsonl", "\n".join([*good[30:], line("low", "a", quality=0.1), line("none", "a")]))
     files.raw("notes.txt", "no conversation")
-    recipe = ConversationsRecipe(paths=(str(files.root),), dataset="talks", agent="property", min_quality=0.5)
+    recipe = ConversationsRecipe(
+        paths=(str(files.root),), dataset="talks", agent="property", min_quality=0.5, score_missing=False
+    )
     report = convert(job, recipe)
     assert report["conversations"] == {
         "in": 66,
@@ -64,3 +66,32 @@ def test_conversations_become_an_immutable_dataset_and_the_report_adds_up(small_
         convert(job, recipe.model_copy(update={"dataset": "none", "categories": ("no-such",)}))
     with job.catalog.reading() as work:
         assert sorted(dataset.name for dataset in datasets.everything(work)) == ["loose", "talks"]
+
+
+def test_forms_are_mixed_and_the_report_says_what_was_found(small_ray: None, job: JobRun, files: Any) -> None:
+    files.raw("a.csv", "question,answer\nWhere is my key?,At the desk.\nAnd the rent?,I'm sorry.\ntorn\n")
+    log = [
+        {"author": "Kim", "text": "I lost my key."},
+        {"author": "Desk", "text": "We have one."},
+        {"author": "Kim", "text": "Thanks!"},
+    ]
+    files.raw(
+        "b.jsonl", "\n".join(json.dumps({**one, "time": f"2026-03-0{1 + place // 2}T09:00:00"}) for place, one in enumerate(log))
+    )
+    recipe = ConversationsRecipe(
+        paths=(str(files.root),),
+        dataset="mixed",
+        agent="property",
+        min_quality=0.5,
+        assistant_authors=("Desk",),
+        gap_hours=48,
+        categories_by_example={"keys": ("My key is gone.", "I lost the key.")},
+    )
+    report = convert(job, recipe)
+    assert report["conversations"] == {"in": 4, "kept": 2, "dropped": {"low_quality": 1}, "quarantined": {"corrupt": 1}}
+    assert report["quarantined"][0]["detail"] == "a.csv#line 4: it has 1 columns, the first row 2; correct or remove it."
+    assert report["categories"] == {"keys": 2}
+    assert report["categorised"]["keys"]["conversations"] == 2
+    assert report["quality"] == {"scored": 3, "mean": 0.767}
+    assert report["quality_reasons"] == {"refused": 1, "thanked": 1}
+    assert [row.source for row in job.artifacts.read_rows(report["uri"])] == ["a.csv#line 2", "b.jsonl#line 1"]

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from cluster.domain.conversations import Message
 from cluster.domain.datasets import DpoRow, RouterRow, SftRow
@@ -71,6 +72,89 @@ def test_a_messages_own_passages_go_before_the_conversations() -> None:
 )
 def test_what_gives_no_row_says_why(talk: Thread, changes: dict[str, Any], reason: str) -> None:
     assert rows_of(talk, "s", recipe(**changes)) == Dropped(source="s", reason=reason)
+
+
+def test_messages_of_one_role_in_a_row_are_one_and_the_context_stays_whole() -> None:
+    talk = Thread(
+        messages=[
+            {"role": "user", "content": "Hi.", "passages": ["one"]},
+            {"role": "system", "content": "Be kind."},
+            {"role": "user", "content": "Rent? ", "passages": ["two\r\n", " "]},
+            {"role": "assistant", "content": "Which flat?"},
+            {"role": "assistant", "content": "Please say."},
+            {"role": "user", "content": "4B"},
+            {"role": "assistant", "content": "900"},
+        ]
+    )
+    first, second = rows_of(talk, "s", recipe())
+    assert isinstance(first, SftRow)
+    assert isinstance(second, SftRow)
+    assert (first.question, first.answer, first.passages) == ("Hi.\nRent?", "Which flat?\nPlease say.", ("one", "two"))
+    assert [message.content for message in second.history] == ["Hi.\nRent?", "Which flat?\nPlease say."]
+
+
+@pytest.mark.parametrize(
+    ("started", "since", "until", "reason"),
+    [
+        ("2026-03-01T23:30:00-01:00", "2026-03-02", "2026-03-02", ""),
+        ("2026-03-01T12:00:00", "2026-03-01", None, ""),
+        ("2026-02-28T12:00:00", "2026-03-01", None, "before_since"),
+        ("2026-03-03T00:00:00Z", None, "2026-03-02", "after_until"),
+        (None, "2026-03-01", None, "no_date"),
+        (None, None, None, ""),
+    ],
+)
+def test_days_in_utc_are_filtered(files: Any, started: str | None, since: str | None, until: str | None, reason: str) -> None:
+    talk = {"question": "q", "answer": "a", **({"created_at": started} if started else {})}
+    path = files.raw("a.jsonl", json.dumps(talk))
+    (row,) = read_threads({"path": str(path), "source": path.name, "bytes": 0}, recipe(since=since, until=until))
+    assert (json.loads(row["body"])["reason"] if row["refusal"] else "") == reason
+
+
+def test_a_computed_score_is_used_only_where_none_is_given(files: Any) -> None:
+    talks = [
+        {"question": "When is the office open?", "answer": "From nine to five."},
+        {"question": "When is the office open?", "answer": "I'm sorry, I do not know."},
+        {"question": "When is the office open?", "answer": "I'm sorry, I do not know.", "quality": 0.8},
+    ]
+    row = {"path": str(files.raw("a.jsonl", "\n".join(map(json.dumps, talks)))), "source": "a.jsonl", "bytes": 0}
+    scored = list(read_threads(row, recipe(min_quality=0.5)))
+    assert [(one["refusal"], one["score"], one["reasons"]) for one in scored] == [
+        ("", 0.9, ""),
+        ("dropped", 0.4, "refused"),
+        ("", -1.0, ""),
+    ]
+    assert [one["refusal"] for one in read_threads(row, recipe(min_quality=0.5, score_missing=False))] == [
+        "dropped",
+        "dropped",
+        "",
+    ]
+
+
+def test_categories_are_found_by_example_before_they_are_filtered(files: Any) -> None:
+    talks = [
+        {"question": "I lost the key of my flat.", "answer": "a"},
+        {"question": "Where do I pay the rent?", "answer": "b"},
+        {"question": "How tall is the moon?", "answer": "c"},
+        {"question": "I lost my key as well.", "answer": "d", "category": "other"},
+    ]
+    row = {"path": str(files.raw("a.jsonl", "\n".join(map(json.dumps, talks)))), "source": "a.jsonl", "bytes": 0}
+    examples = {"keys": ("My key is gone.", "The door lock is stuck."), "rent": ("How much is the rent?", "I want to pay rent.")}
+    found = list(read_threads(row, recipe(categories_by_example=examples, categories=("keys",))))
+    assert [(one["category"], one["refusal"]) for one in found] == [
+        ("keys", ""),
+        ("rent", "dropped"),
+        ("", "dropped"),
+        ("other", "dropped"),
+    ]
+    assert [one["near"] >= 0.35 for one in found] == [True, True, False, False]
+
+
+def test_a_recipe_that_can_keep_nothing_is_refused() -> None:
+    with pytest.raises(ValidationError, match="category 'a' of categories_by_example has no example"):
+        recipe(categories_by_example={"a": [" "]})
+    with pytest.raises(ValidationError, match="since 2026-03-02 is after until 2026-03-01"):
+        recipe(since="2026-03-02", until="2026-03-01")
 
 
 def test_preferences_take_the_last_answer_as_chosen() -> None:
