@@ -16,7 +16,6 @@ from cluster.domain.datasets import Dataset, Row, rows_digest
 from cluster.domain.documents import is_of
 from cluster.domain.forgetting import Held, HeldCorpus, HeldDataset, HeldRelease
 from cluster.domain.questions import Question
-from cluster.domain.releases import CHALLENGER, CHAMPION
 from cluster.errors import NotFound
 from cluster.passage_index import PassageIndex, sources_of
 
@@ -155,7 +154,7 @@ class Forgetting:
             from_index = [f"{name} version {version}" for name, version in release.indexes.items() if (name, version) in versions]
             if from_data or from_index:
                 because = "; ".join([f"learnt from {ref}" for ref in from_data] + [f"answers from {one}" for one in from_index])
-                learnt.append(HeldRelease(ref=release.ref, because=because, alias=aliases.get(release.ref)))
+                learnt.append(HeldRelease(ref=release.ref, because=because, alias=named_so.get(release.ref)))
         asked_in = {f"turn:{turn.id}" for turn in turns}
         named = tuple(f"{one.name}#{asked.id}" for one in sets for asked in one.questions if asked.source in asked_in)
         return Held(
