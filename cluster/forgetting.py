@@ -137,9 +137,7 @@ class Forgetting:
             known = datasets.everything(work)
             marked = forgotten.marks(work, "dataset")
             every = releases.everything(work)
-            aliases = {
-                f"{one.agent}@{releases.alias(work, one.agent, name)}": name for one in every for name in (CHALLENGER, CHAMPION)
-            }
+            named_so = {f"{agent}@{version}": name for (agent, name), version in sorted(releases.all_aliases(work).items())}
             sets = questions.sets(work)
         held = []
         for dataset in known:

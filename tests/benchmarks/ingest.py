@@ -34,13 +34,11 @@ from cluster.domain.recipes import IngestRecipe
 from cluster.domain.runs import Run
 from cluster.job_run import JobRun
 from cluster.settings import ROOT, cpu_cores, load_settings
-from data_jobs import index
 from data_jobs import ingest as ingest_module
-from data_jobs.documents import how_read, read_group
+from data_jobs.documents import how_read
 from data_jobs.ingest import Ingest, ingest
 from data_jobs.on_ray import connect, spread
 from data_jobs.pieces import pieces_of
-from data_jobs.shards import Shards
 from data_jobs.sources import gather
 
 Row = dict[str, Any]
