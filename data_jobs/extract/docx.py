@@ -4,13 +4,13 @@ import io
 import re
 import zipfile
 
-from data_jobs.extract.part import Encrypted, Part, Unreadable
+from data_jobs.extract.part import Encrypted, Options, Part, Unreadable
 
 _OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 _LEVEL = re.compile(r"^heading (\d)$", re.IGNORECASE)
 
 
-def extract(data: bytes) -> list[Part]:
+def extract(data: bytes, options: Options = Options()) -> list[Part]:
     """One document. Headers, footers, comments and text boxes are not read."""
     import docx
     from docx.table import Table

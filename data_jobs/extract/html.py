@@ -1,10 +1,10 @@
 """HTML through trafilatura: the page's own text as Markdown; navigation, footers and scripts are left out."""
 
 from data_jobs.extract.encoding import decode
-from data_jobs.extract.part import Part, Unreadable
+from data_jobs.extract.part import Options, Part, Unreadable
 
 
-def extract(data: bytes) -> list[Part]:
+def extract(data: bytes, options: Options = Options()) -> list[Part]:
     """One document. A page too small for trafilatura to tell text from frame gives all its visible text."""
     import trafilatura
     from lxml import etree, html

@@ -2,14 +2,14 @@
 
 import re
 
-from data_jobs.extract.part import Encrypted, Part, Unreadable
+from data_jobs.extract.part import Encrypted, Options, Part, Unreadable
 
 _ENDED = re.compile(r"[.!?:;][\"')\]]*$")
 _BULLET = re.compile(r"^(?:[-*\u2022\u25cf]|\d{1,3}[.)])\s")
 _NARROW, _FULL_LINE, _VERY_FULL = 40, 0.7, 0.85
 
 
-def extract(data: bytes) -> list[Part]:
+def extract(data: bytes, options: Options = Options()) -> list[Part]:
     """One document: the pages' text, with lines that a page's width broke put together again."""
     import pypdfium2
 
