@@ -2,9 +2,8 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import PurePath
 
-from data_jobs.extract import csv, docx, html, jsonl, md, pdf, sniff, txt
+from data_jobs.extract import archive, csv, docx, html, jsonl, md, pdf, sniff, txt
 from data_jobs.extract.part import Options, Part
 
 Extract = Callable[[bytes, Options], list[Part]]
@@ -27,11 +26,10 @@ FORMATS: dict[str, tuple[str, Extract]] = {
 
 
 def read(name: str, data: bytes, options: Options = Options()) -> list[Part]:
-    """The documents in a file of that name: its content decides who reads it. Where that is not what its ending says, every part
-    tells its media type. Raises Unreadable."""
-    ending = sniff.ending_of(name, data, FORMATS)
-    media_type, extract = FORMATS[ending]
-    parts = extract(data, options)
-    if FORMATS.get(PurePath(name).suffix.lower(), ("",))[0] == media_type:
-        return parts
-    return [part if part.media_type else replace(part, media_type=media_type) for part in parts]
+    """The documents in a file of that name, each with its media type: its content decides who reads it. Raises Unreadable."""
+    media_type, extract = FORMATS[sniff.ending_of(name, data, FORMATS)]
+    return [part if part.media_type else replace(part, media_type=media_type) for part in extract(data, options)]
+
+
+ARCHIVES = {".zip": "application/zip", ".tar": "application/x-tar", ".tgz": "application/gzip", ".gz": "application/gzip"}
+FORMATS |= {ending: (kind, archive.extractor(ending, read)) for ending, kind in ARCHIVES.items()}

@@ -23,6 +23,7 @@ _MAGIC = {
     b"SQLite format 3": "a SQLite database",
 }
 _ENOUGH_TO_GUESS = 256
+_ENOUGH_FOR_WIDE = 16
 _HEAD = 8192
 # What text has none of: control characters but tab, line feed, form feed, carriage return and escape (of coloured logs).
 _CONTROL = bytes(code for code in range(32) if code not in b"\t\n\f\r\x1b") + b"\x7f"
@@ -77,6 +78,8 @@ def _much_control(head: bytes) -> bool:
 def _wide(data: bytes) -> str:
     """UTF-16's byte order, if the NUL bytes are every second one nearly everywhere (text in Latin letters), else nothing."""
     head = data[:_HEAD]
+    if len(head) < _ENOUGH_FOR_WIDE or len(data) % 2:
+        return ""
     even, odd = head[::2].count(0), head[1::2].count(0)
     much, none = 0.7 * (len(head) // 2), 0.01 * (len(head) // 2)
     name = "utf-16-le" if odd > much and even <= none else "utf-16-be" if even > much and odd <= none else ""

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from cluster.errors import one_sentence
-from data_jobs.extract import read
+from data_jobs.extract import ARCHIVES, read
 from data_jobs.extract.frames import BLOCK, framed, length
 from data_jobs.extract.part import Crashed, Options, OutOfMemory, Part, TimedOut, Unopened, Unreadable
 
@@ -44,10 +44,11 @@ def serve(requests: BinaryIO, answers: BinaryIO) -> None:
     imported: set[str] = set()
     for line in requests:
         request = json.loads(line)
-        parser = _HEAVY.get(Path(request["path"]).suffix.lower())
-        if parser and parser not in imported:
-            imported.add(parser)
-            importlib.import_module(parser)
+        new = _parsers(Path(request["path"]).suffix.lower()) - imported
+        if new:
+            imported |= new
+            for parser in new:
+                importlib.import_module(parser)
             if child:
                 child.end()
             child = None
@@ -56,6 +57,10 @@ def serve(requests: BinaryIO, answers: BinaryIO) -> None:
         answers.flush()
     if child:
         child.end()
+
+
+def _parsers(ending: str) -> set[str]:
+    return set(_HEAVY.values()) if ending in ARCHIVES else {_HEAVY[ending]} if ending in _HEAVY else set()
 
 
 def _answered(request: Request, child: "Child | None") -> tuple[bytes | bytearray, "Child | None"]:

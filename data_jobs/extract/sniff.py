@@ -48,7 +48,7 @@ def ending_of(name: str, data: bytes, known: Collection[str]) -> str:
     path = PurePath(name)
     ending = ".tgz" if path.name.lower().endswith(".tar.gz") else path.suffix.lower()
     head = data[:_HEAD]
-    proven = _proven(data, head)
+    proven = proven_ending(data)
     if proven in known:
         return proven
     if ending in known:
@@ -62,8 +62,9 @@ def ending_of(name: str, data: bytes, known: Collection[str]) -> str:
     return _kind_of_text(head)
 
 
-def _proven(data: bytes, head: bytes) -> str:
-    """The ending that the bytes prove, or nothing."""
+def proven_ending(data: bytes) -> str:
+    """The ending that the bytes prove, or nothing. Raises UnknownFormat on an Office file that nobody here reads."""
+    head = data[:_HEAD]
     if head.startswith(b"PK\x03\x04"):
         return _zipped(data)
     if head.startswith(b"PAR1"):
