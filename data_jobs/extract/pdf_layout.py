@@ -21,7 +21,7 @@ _ROWS, _COLUMN_SHARE, _FILLED = 4, 0.2, 0.6
 """A column has at least so many lines and so much of the page's width, and its middle line fills so much of it: cells of a table
 seldom do, and a table is read row by row."""
 
-_EDGE_LINES, _REPEATS = 2, 3
+_EDGE_LINES, _REPEATS, _LONGEST = 2, 3, 200
 _PAGE_NUMBER = re.compile(r"\W*(?:page|seite|p\.)?\s*(\d{1,4}|[ivxlc]{1,7})(?:\s*(?:of|von|/|\|)\s*\d{1,4})?\W*", re.IGNORECASE)
 _NUMBER_AT_EDGE = re.compile(r"^(\d{1,4})\b|\b(\d{1,4})$")
 
@@ -139,6 +139,8 @@ def _edges(lines: Sequence[str]) -> set[int]:
 
 def _keys(line: str, number: int) -> list[str]:
     """Under what names a line may be found again on other pages. ``page N``: a bare page number, N more than the page's place."""
+    if len(line) > _LONGEST:
+        return []
     bare = _PAGE_NUMBER.fullmatch(line)
     if bare:
         value = _value(bare.group(1))

@@ -60,6 +60,18 @@ def test_markdown_keeps_its_text_and_finds_its_title() -> None:
     assert md.extract(b"no heading")[0].title == ""
 
 
+def test_front_matter_is_what_names_fields() -> None:
+    assert md.extract(b"+++\ntitle = 'House'\n+++\ntext") == [Part(text="text", title="House")]
+    assert md.extract(b"---\r\n# all\r\ntitle: House\r\n--- \r\ntext") == [Part(text="text", title="House")]
+    for text in ("---\n\nA rule, and text.\n\n---\n\nMore.", "---\ntitle: never closed"):
+        assert md.extract(text.encode())[0].text == text
+
+
+def test_a_line_without_end_is_read_in_time() -> None:
+    for data in (b"x" * 20_000_000, b"# a" + b" " * 100_000 + b"x", b"#" * 1_000_000):
+        assert len(md.extract(data)[0].text) == len(txt.extract(data)[0].text) == len(data)
+
+
 PAGE = """<html><head><title>Bins &amp; more</title><script>var hidden = 1;</script></head><body>
 <nav><a href="/">Home</a><a href="/x">Imprint link</a></nav>
 <main><article><h1>Bins</h1><p>{paragraph}</p><h2>Glass</h2><p>Glass goes into the green bin behind the house, never on Sundays.</p>
@@ -81,6 +93,27 @@ def test_html_keeps_text_headings_code_and_tables_and_drops_the_frame() -> None:
 def test_a_tiny_html_page_still_gives_its_text() -> None:
     (part,) = html.extract(b"<p>Ring twice.</p>")
     assert part.text.strip() == "Ring twice."
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        ("<meta charset=iso-8859-1><p>Grüße – 10 €".encode(), "Grüße – 10 €"),
+        ('<meta charset="windows-1251"><p>Съешь ещё'.encode("cp1251"), "Съешь ещё"),
+        ('<meta charset="utf-8"><p>Grüße'.encode("cp1252"), "Grüße"),
+        ('<meta charset="no-such"><p>Grüße'.encode("cp1252"), "Grüße"),
+        ("<p>Grüße".encode("utf-16"), "Grüße"),
+    ],
+)
+def test_html_is_decoded_though_the_page_declares_something_else(data: bytes, text: str) -> None:
+    assert html.extract(data)[0].text == text
+
+
+def test_html_that_no_parser_reads_is_not_called_empty() -> None:
+    with pytest.raises(Unreadable, match="nested deeper"):
+        html.extract(b"<div>" * 10_000 + b"deep text")
+    with pytest.raises(NotText, match="NUL"):
+        html.extract(b"<p>a\x00b</p>")
 
 
 @pytest.mark.parametrize("mark", [",", ";", "\t", "|"])
