@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import PurePath
 
 from data_jobs.extract import archive, csv, docx, html, jsonl, md, pdf, sniff, txt
 from data_jobs.extract.part import Options, Part
@@ -26,9 +27,13 @@ FORMATS: dict[str, tuple[str, Extract]] = {
 
 
 def read(name: str, data: bytes, options: Options = Options()) -> list[Part]:
-    """The documents in a file of that name, each with its media type: its content decides who reads it. Raises Unreadable."""
+    """The documents in a file of that name, each with its media type, and one without text for an
+    empty file: its content decides who reads it. Raises Unreadable."""
+    if not data:
+        return [Part(text="", media_type=FORMATS.get(PurePath(name).suffix.lower(), FORMATS[".txt"])[0])]
     media_type, extract = FORMATS[sniff.ending_of(name, data, FORMATS)]
-    return [part if part.media_type else replace(part, media_type=media_type) for part in extract(data, options)]
+    parts = extract(data, options) or [Part(text="")]
+    return [part if part.media_type else replace(part, media_type=media_type) for part in parts]
 
 
 ARCHIVES = {".zip": "application/zip", ".tar": "application/x-tar", ".tgz": "application/gzip", ".gz": "application/gzip"}

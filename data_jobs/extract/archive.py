@@ -83,7 +83,7 @@ class _Opened:
                     raise Nested("it is an archive inside an archive inside an archive; unpack it")
                 yield from self.parts(nested, data, name + "/", depth + 1)
                 return
-            found = self._read(member.name, data, self._options) if data else [Part(text="", media_type="text/plain")]
+            found = self._read(member.name, data, self._options)
         except Unreadable as error:
             yield _refused(name, error)
         except MemoryError:

@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 from cluster.errors import one_sentence
 from data_jobs.extract import ARCHIVES, read
 from data_jobs.extract.frames import BLOCK, framed, length
-from data_jobs.extract.part import Crashed, Options, OutOfMemory, Part, TimedOut, Unopened, Unreadable
+from data_jobs.extract.part import Crashed, Options, OutOfMemory, TimedOut, Unopened, Unreadable
 
 _NO_MEMORY = 77
 """Exit status of a child that ran out of memory."""
@@ -213,7 +213,7 @@ def _extracted(request: Request) -> dict[str, Any]:
     except OSError as error:
         return {"reason": Unopened.reason, "detail": f"it cannot be opened ({error.strerror}); check its permissions"}
     try:
-        parts = read(request["path"], data, Options(**request["options"])) if data else [Part(text="")]
+        parts = read(request["path"], data, Options(**request["options"]))
     except Unreadable as error:
         return {"reason": error.reason, "detail": error.message}
     except MemoryError:

@@ -81,3 +81,12 @@ def test_a_known_ending_is_left_to_its_own_extractor() -> None:
         read("a.docx", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 500)
     assert kind("a.txt", b"About %PDF-1.7 and its kin") == "text/plain"
     assert kind("a.zip", office("readme.txt")) == "text/plain"
+
+
+def test_nothing_is_a_document_without_text() -> None:
+    for name in ("a.bin", "a", "a.pdf", "a.zip"):
+        (part,) = read(name, b"")
+        assert (part.text, part.problem) == ("", "")
+    assert kind("a.pdf", b"") == "application/pdf"
+    assert kind("a", b"") == "text/plain"
+    assert [part.text for part in read("a.zip", b"PK\x05\x06" + b"\0" * 18)] == [""]
