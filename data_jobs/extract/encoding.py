@@ -13,7 +13,7 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
-_MAGIC = {
+MAGIC = {
     b"%PDF-": "a PDF file",
     b"PK\x03\x04": "a ZIP or Office file",
     b"\x1f\x8b": "a gzip file",
@@ -36,7 +36,7 @@ def decode(data: bytes) -> str:
 
     UTF-16 without a mark is told by where its NUL bytes stand. Raises NotText on content that is no text in any of them.
     """
-    for magic, what in _MAGIC.items():
+    for magic, what in MAGIC.items():
         if data.startswith(magic):
             raise NotText(f"the content is {what}, not text; give it the ending that fits")
     for mark, name in _MARKS:
@@ -50,16 +50,21 @@ def decode(data: bytes) -> str:
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError:
-        pass
-    if _much_control(data[:_HEAD]):
-        raise NotText("the content is binary, not text; give it the ending that fits or remove it")
-    if len(data) >= _ENOUGH_TO_GUESS:
+        if _much_control(data[:_HEAD]):
+            raise NotText("the content is binary, not text; give it the ending that fits or remove it") from None
+        return data.decode(guessed(data), errors="replace")
+
+
+def guessed(data: bytes) -> str:
+    """The encoding of text that is not UTF-8: charset-normalizer's guess on the lines beyond ASCII if they are enough, else cp1252."""
+    telling = b"\n".join(line for line in data.splitlines() if not line.isascii())[:200_000]
+    if len(telling) >= _ENOUGH_TO_GUESS:
         from charset_normalizer import from_bytes
 
-        guess = from_bytes(data[:200_000]).best()
+        guess = from_bytes(telling).best()
         if guess is not None:
-            return data.decode(guess.encoding, errors="replace")
-    return data.decode("cp1252", errors="replace")
+            return guess.encoding
+    return "cp1252"
 
 
 def looks_binary(head: bytes) -> bool:
