@@ -1,7 +1,6 @@
 """Bytes to text, for every format that is text."""
 
 import codecs
-import re
 
 from data_jobs.extract.part import NotText
 
@@ -23,7 +22,6 @@ MAGIC = {
     b"SQLite format 3": "a SQLite database",
 }
 _ENOUGH_TO_GUESS = 256
-_ENOUGH_FOR_WIDE = 16
 _HEAD = 8192
 # What text has none of: control characters but tab, line feed, form feed, carriage return and escape (of coloured logs).
 _CONTROL = bytes(code for code in range(32) if code not in b"\t\n\f\r\x1b") + b"\x7f"
@@ -34,7 +32,7 @@ _MUCH_CONTROL = 0.02
 def decode(data: bytes) -> str:
     """Byte order mark, then strict UTF-8, then charset-normalizer's guess on texts long enough to guess, then cp1252.
 
-    UTF-16 without a mark is told by where its NUL bytes stand. Raises NotText on content that is no text in any of them.
+    Raises NotText on content that is no text in any of them.
     """
     for magic, what in MAGIC.items():
         if data.startswith(magic):
@@ -43,10 +41,7 @@ def decode(data: bytes) -> str:
         if data.startswith(mark):
             return data[len(mark) :].decode(name, errors="replace")
     if b"\x00" in data:
-        wide = _wide(data)
-        if not wide:
-            raise NotText("the content has NUL bytes, so it is no text; convert it to UTF-8 or remove it")
-        return data.decode(wide, errors="replace")
+        raise NotText("the content has NUL bytes, so it is no text; convert it to UTF-8 or remove it")
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError:
@@ -71,22 +66,8 @@ def looks_binary(head: bytes) -> bool:
     """Whether the first bytes of a file are those of no text."""
     if any(head.startswith(mark) for mark, _ in _MARKS):
         return False
-    if b"\x00" in head:
-        return not _wide(head)
-    return _much_control(head)
+    return b"\x00" in head or _much_control(head)
 
 
 def _much_control(head: bytes) -> bool:
     return len(head) - len(head.translate(None, _CONTROL)) > _MUCH_CONTROL * len(head)
-
-
-def _wide(data: bytes) -> str:
-    """UTF-16's byte order, if the NUL bytes are every second one nearly everywhere (text in Latin letters), else nothing."""
-    head = data[:_HEAD]
-    if len(head) < _ENOUGH_FOR_WIDE or len(data) % 2:
-        return ""
-    even, odd = head[::2].count(0), head[1::2].count(0)
-    much, none = 0.7 * (len(head) // 2), 0.01 * (len(head) // 2)
-    name = "utf-16-le" if odd > much and even <= none else "utf-16-be" if even > much and odd <= none else ""
-    text = head[: len(head) // 2 * 2].decode(name, errors="replace") if name else ""
-    return name if text and not re.search("[\x00-\x08\x0e-\x1a\ufffd]", text) else ""

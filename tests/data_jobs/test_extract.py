@@ -30,11 +30,6 @@ def test_long_text_in_another_code_page_is_guessed() -> None:
     assert decode(text.encode("cp1251")) == text
 
 
-def test_utf16_without_a_mark_is_told_by_its_nul_bytes() -> None:
-    text = "A lost key costs 40 €, and two cost 70.\r\n" * 3
-    assert decode(text.encode("utf-16-le")) == decode(text.encode("utf-16-be")) == text
-
-
 @pytest.mark.parametrize(
     ("data", "what"),
     [
