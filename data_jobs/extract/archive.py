@@ -13,8 +13,8 @@ from pathlib import PurePosixPath
 
 from cluster.errors import one_sentence
 from data_jobs.extract import sniff, tar, zip
-from data_jobs.extract.members import Member, Nested, UnsafeName
-from data_jobs.extract.part import Options, OutOfMemory, Part, Unreadable
+from data_jobs.extract.members import Member
+from data_jobs.extract.part import Nested, Options, OutOfMemory, Part, Unreadable, UnsafeName
 
 Read = Callable[[str, bytes, Options], list[Part]]
 

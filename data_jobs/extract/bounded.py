@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from data_jobs.extract import frames
-from data_jobs.extract.part import BY_REASON, Crashed, Options, OutOfMemory, Part, Unopened
+from data_jobs.extract.part import BY_REASON, Crashed, Options, OutOfMemory, Part, Unopened, Unreadable
 
 _ROOT = Path(__file__).resolve().parents[2]
 
@@ -43,7 +43,7 @@ class Extractor:
         with self._lock:
             answer = self._ask({"path": path, "start": start, "end": end, "options": asdict(options), **limits})
         if "reason" in answer:
-            raise BY_REASON[answer["reason"]](answer["detail"])
+            raise BY_REASON.get(answer["reason"], Unreadable)(answer["detail"])
         return answer["parts"]
 
     def _check(self, path: str, start: int, end: int | None) -> None:

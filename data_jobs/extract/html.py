@@ -45,7 +45,7 @@ def _decoded(data: bytes) -> str:
 def _parsed(page: str) -> Any:
     from lxml import etree, html
 
-    parser = html.HTMLParser(encoding="utf-8", remove_comments=True, remove_pis=True)
+    parser = html.HTMLParser(encoding="utf-8", remove_comments=True, remove_pis=True, huge_tree=True)
     try:
         tree = html.document_fromstring(page.encode("utf-8", errors="replace"), parser=parser)
     except (etree.ParserError, ValueError) as error:

@@ -9,24 +9,6 @@ _MOST_BYTES = 512 << 20
 _SUSPICIOUS_BYTES, _SUSPICIOUS_RATIO = 16 << 20, 200
 
 
-class NotAFile(Unreadable):
-    """A link or a device."""
-
-    reason = "not_a_file"
-
-
-class UnsafeName(Unreadable):
-    """A name that leads out of the archive."""
-
-    reason = "unsafe_name"
-
-
-class Nested(Unreadable):
-    """An archive in an archive in an archive."""
-
-    reason = "nested_archive"
-
-
 class Member(NamedTuple):
     """``load`` gives the bytes or raises Unreadable; ``size`` is how many there will be."""
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 _PAGE_END = "\f"
 _COVERING = 0.5
+_TAIL = 4096
 _BROKEN_PAGES = 20
 """A document whose page tree loops seems to have any number of pages, none of which opens."""
 
@@ -33,8 +34,11 @@ def extract(data: bytes, options: Options = Options()) -> list[Part]:
     finally:
         pdf.close()
     texts = [flow(page) for page in without_furniture(pages)]
-    if problems and not any(map(str.strip, texts)):
-        return problems
+    if not any(map(str.strip, texts)):
+        if not problems and (not pages or b"%%EOF" not in data[-_TAIL:]):
+            raise Unreadable("the PDF breaks off before its text; export it again")
+        if problems:
+            return problems
     title = "" if title.lower() in ("untitled", "(anonymous)") else title
     return [Part(text=_PAGE_END.join(texts), title=title, meta={"pages": len(texts)}), *problems]
 

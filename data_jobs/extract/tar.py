@@ -6,8 +6,8 @@ import zlib
 from collections.abc import Iterator
 from functools import partial
 
-from data_jobs.extract.members import Member, NotAFile, broken, check_size
-from data_jobs.extract.part import Unreadable
+from data_jobs.extract.members import Member, broken, check_size
+from data_jobs.extract.part import NotAFile, Unreadable
 
 _GZIP = b"\x1f\x8b"
 _BLOCK = 512

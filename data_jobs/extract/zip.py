@@ -7,8 +7,8 @@ import zlib
 from collections.abc import Iterator
 from functools import partial
 
-from data_jobs.extract.members import Member, NotAFile, broken, check_size, encrypted
-from data_jobs.extract.part import Unreadable
+from data_jobs.extract.members import Member, broken, check_size, encrypted
+from data_jobs.extract.part import NotAFile, Unreadable
 
 _HEADER = 30
 """Bytes of a member's header without its name."""

@@ -104,9 +104,11 @@ def test_html_is_decoded_though_the_page_declares_something_else(data: bytes, te
     assert html.extract(data)[0].text == text
 
 
-def test_html_that_no_parser_reads_is_not_called_empty() -> None:
+def test_html_beyond_a_parsers_bounds_is_not_called_empty() -> None:
     with pytest.raises(Unreadable, match="nested deeper"):
         html.extract(b"<div>" * 10_000 + b"deep text")
+    long = b"<p>" + b"word " * 2_500_000
+    assert len(html.extract(long)[0].text) > 12_000_000
     with pytest.raises(NotText, match="NUL"):
         html.extract(b"<p>a\x00b</p>")
 
@@ -148,5 +150,6 @@ def test_jsonl_line_separators_inside_strings_stay() -> None:
 
 
 def test_every_reason_is_a_different_word() -> None:
-    assert len(BY_REASON) == 8
+    assert len(BY_REASON) == 11
+    assert all(kind.reason == reason for reason, kind in BY_REASON.items())
     assert all(ending == ending.lower() and ending.startswith(".") for ending in FORMATS)

@@ -179,6 +179,15 @@ def test_a_broken_pdf_says_so(files: Any) -> None:
             pdf.extract(broken)
 
 
+def test_a_pdf_torn_before_its_text_is_not_called_empty(files: Any) -> None:
+    whole = files.pdf("a.pdf", [["text"]]).read_bytes()
+    for length in range(60, len(whole) - 10, 40):
+        try:
+            assert any(part.text.strip() for part in pdf.extract(whole[:length]))
+        except Unreadable:
+            continue
+
+
 def test_page_trees_that_loop_or_lie_end(files: Any) -> None:
     whole = files.pdf("a.pdf", [["text"]]).read_bytes()
     pages = re.search(rb"(\d+) 0 obj\s*<<[^>]*/Type /Pages", whole)
