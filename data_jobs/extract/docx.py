@@ -8,10 +8,9 @@ import io
 import posixpath
 import re
 import zipfile
-from collections.abc import Iterable, Iterator
-from itertools import groupby
-from typing import Any, NamedTuple
+from typing import Any
 
+from data_jobs.extract.docx_markdown import Block, Run, cell_text, inline, joined
 from data_jobs.extract.docx_styles import Look, Numbering, Style, Styles, W, look_of, numbering_of
 from data_jobs.extract.part import Encrypted, Options, Part, Unreadable
 from data_jobs.extract.zip import unpacked
@@ -28,27 +27,8 @@ _STRICT = {
 _AROUND = {W + name for name in ("ins", "moveTo", "smartTag", "sdt", "sdtContent", "customXml", "fldSimple", "dir", "bdo")}
 _SIGNS = {W + "tab": "\t", W + "ptab": "\t", W + "cr": "\n", W + "noBreakHyphen": "-"}
 _NOTES = {W + "footnoteReference": "footnotes", W + "endnoteReference": "endnotes"}
-_CODE = ("code", "monospaced")
 _ITEM = re.compile(r"\d{1,4}[.)]|[a-zA-Z][.)]|[ivxlcIVXLC]{1,7}[.)]|\([a-z\d]{1,3}\)")
 _LINK = re.compile(r'\s*HYPERLINK\s+"([^"]+)"')
-_SAFE_LINK = re.compile(r"(?:https?|ftp|mailto):[^\s()<>]+$", re.IGNORECASE)
-
-
-class Run(NamedTuple):
-    """A stretch of text of one look; ``link`` is where it leads."""
-
-    text: str
-    look: Look
-    link: str = ""
-
-
-class Block(NamedTuple):
-    """A paragraph or table as Markdown. ``kind`` tells what may be joined: "code" lines, "monospaced" ones (code if there are
-    several), "item"s of a list; all else stands by itself."""
-
-    kind: str
-    text: str
-    aside: bool
 
 
 def extract(data: bytes, options: Options = Options()) -> list[Part]:
@@ -61,7 +41,7 @@ def extract(data: bytes, options: Options = Options()) -> list[Part]:
             blocks = reader.blocks(reader.body)
     except (zipfile.BadZipFile, KeyError, ValueError, SyntaxError, NotImplementedError) as error:
         raise Unreadable(f"the file is no readable Word document ({error}); save it again as .docx") from None
-    text = _joined(blocks + reader.notes())
+    text = joined(blocks + reader.notes())
     heading = re.search(r"^# (.+)$", text, re.MULTILINE)
     title = reader.title or (heading.group(1) if heading else "")
     return [Part(text=text, title="" if title == "Word Document" else title)]
@@ -171,9 +151,9 @@ class _Reader:
 
     def _said(self, style: Style, runs: list[Run], mark: str, depth: int) -> Block:
         if style.level:
-            words = " ".join(_inline([run._replace(look=Look(code=run.look.code)) for run in runs]).split())
+            words = " ".join(inline([run._replace(look=Look(code=run.look.code)) for run in runs]).split())
             return Block("", f"{'#' * style.level} {mark + ' ' if mark and mark != '•' else ''}{words}", style.aside)
-        words = _inline(
+        words = inline(
             [run._replace(look=Look(bold=style.look.bold).under(run.look)) for run in runs] if style.look.bold else runs
         )
         if not mark and style.listed:
@@ -247,7 +227,7 @@ class _Reader:
         if len(rows) == 1 and len(rows[0]) == 1:
             return rows[0][0]
         rows[:1] = [[[one._replace(text=one.text.strip("*")) for one in cell] for cell in cells] for cells in rows[:1]]
-        lines = ["| " + " | ".join(map(_cell, cells)) + " |" for cells in rows]
+        lines = ["| " + " | ".join(map(cell_text, cells)) + " |" for cells in rows]
         if any(line.strip("| ") for line in lines):
             return [Block("", "\n".join([lines[0], "|" + "---|" * max(map(len, rows)), *lines[1:]]), False)]
         return []
@@ -270,67 +250,3 @@ def _follow(fields: list[str], sign: Any) -> None:
         fields.pop()
     elif kind is None and fields:
         fields[-1] += sign.text or ""
-
-
-def _cell(blocks: list[Block]) -> str:
-    words = " ".join(_marked(one.text, (True, False, False)) if one.kind in _CODE and one.text else one.text for one in blocks)
-    return " ".join(words.split()).replace("|", "\\|")
-
-
-def _inline(runs: list[Run]) -> str:
-    """Runs as Markdown; neighbours of one look as one. White space stays outside of the marks."""
-    text = ""
-    for (look, link), same in groupby(runs, key=lambda run: (_seen(run.look), run.link)):
-        words = "".join(run.text for run in same)
-        inner = words.strip()
-        if not inner:
-            text += words
-            continue
-        before, after = words[: len(words) - len(words.lstrip())], words[len(words.rstrip()) :]
-        text += before + _linked(_marked(inner, look), inner, link) + after
-    return text.strip()
-
-
-def _seen(look: Look) -> tuple[bool, bool, bool]:
-    return bool(look.code), bool(look.bold), bool(look.italic)
-
-
-def _marked(words: str, look: tuple[bool, bool, bool]) -> str:
-    code, bold, italic = look
-    if code:
-        ticks = "`" * (1 + max(map(len, re.findall("`+", words)), default=0))
-        space = " " if "`" in words else ""
-        words = f"{ticks}{space}{words}{space}{ticks}"
-    marks = "**" * bold + "*" * italic
-    return marks + words + marks[::-1]
-
-
-def _linked(marked: str, words: str, link: str) -> str:
-    if not link or not _SAFE_LINK.match(link) or words in (link, link.removeprefix("mailto:")):
-        return marked
-    return f"[{marked}]({link})"
-
-
-def _joined(blocks: list[Block]) -> str:
-    """Blocks as one text: code lines in one fence, list items line by line, asides as block quotes."""
-    pieces: list[str] = []
-    for aside, some in groupby(blocks, key=lambda block: block.aside):
-        inner = "\n\n".join(filter(None, (_run_of(kind, [one.text for one in same]) for kind, same in _by_kind(some))))
-        if inner:
-            pieces.append(re.sub("^", "> ", inner, flags=re.MULTILINE) if aside else inner)
-    return "\n\n".join(pieces)
-
-
-def _by_kind(blocks: Iterable[Block]) -> Iterator[tuple[str, list[Block]]]:
-    for kind, same in groupby(blocks, key=lambda block: block.kind):
-        yield kind, list(same)
-
-
-def _run_of(kind: str, texts: list[str]) -> str:
-    if kind == "monospaced" and len(texts) == 1:
-        return _marked(texts[0].strip(), (True, False, False))
-    if kind not in _CODE:
-        return ("\n" if kind == "item" else "\n\n").join(texts)
-    code = "\n".join(texts).strip("\n")
-    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", code)), default=0))
-    return f"{fence}\n{code}\n{fence}" if code.strip() else ""
