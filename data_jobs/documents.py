@@ -10,7 +10,6 @@ from cluster.domain.base import digest_of
 from cluster.domain.documents import Document, Dropped, Kept, Quarantined, document_id
 from cluster.domain.recipes import IngestRecipe
 from data_jobs.duplicates import signature
-from data_jobs.extract import FORMATS
 from data_jobs.extract.bounded import Extractor
 from data_jobs.extract.part import Options, Part, Unreadable
 from data_jobs.on_ray import Row
@@ -19,7 +18,7 @@ from data_jobs.shards import Shards
 from data_jobs.wash import wash
 
 REFUSALS: dict[str, type[Dropped] | type[Quarantined]] = {"dropped": Dropped, "quarantined": Quarantined}
-READING = 1
+READING = 2
 """Raised when the same bytes would give other documents: what was read before is then read again."""
 
 _SHORT = ("piece", "source", "document_id", "refusal", "reason", "detail", "digest", "identity", "chars")
@@ -55,12 +54,12 @@ def read_piece(piece: Piece, recipe: IngestRecipe) -> Iterator[Row]:
     except Unreadable as error:
         yield _refused(piece, Quarantined(source=piece.source, reason=error.reason, detail=f"{piece.source}: {error.message}."))
         return
-    for part in parts or [Part(text="")]:
+    for part in parts:
         source = f"{piece.source}#{part.name}" if part.name else piece.source
         if part.problem:
             yield _refused(piece, Quarantined(source=source, reason=part.reason, detail=f"{source}: {part.problem}."))
             continue
-        outcome = wash(_document(part, source, piece.path, recipe.corpus), recipe.min_chars, recipe.wash)
+        outcome = wash(_document(part, source, recipe.corpus), recipe.min_chars, recipe.wash)
         yield _kept(piece, outcome.document) if isinstance(outcome, Kept) else _refused(piece, outcome)
 
 
@@ -69,12 +68,12 @@ def _extractor(seconds: float, megabytes: int) -> Extractor:
     return Extractor(seconds, megabytes)
 
 
-def _document(part: Part, source: str, path: str, corpus: str) -> Document:
+def _document(part: Part, source: str, corpus: str) -> Document:
     return Document(
         id=document_id(corpus, source),
         corpus=corpus,
         source=source,
-        media_type=part.media_type or FORMATS[Path(path).suffix.lower()][0],
+        media_type=part.media_type,
         title=part.title or ("" if part.name else Path(source).stem.replace("_", " ").replace("-", " ")),
         text=part.text,
         digest="",

@@ -22,6 +22,11 @@ MAGIC = {
     b"SQLite format 3": "a SQLite database",
 }
 _ENOUGH_TO_GUESS = 256
+_HEAD = 8192
+# What text has none of: control characters but tab, line feed, form feed, carriage return and escape (of coloured logs).
+_CONTROL = bytes(code for code in range(32) if code not in b"\t\n\f\r\x1b") + b"\x7f"
+_MUCH_CONTROL = 0.02
+"""Random bytes have 11 %; the odd bell or backspace of a log is far below."""
 
 
 def decode(data: bytes) -> str:
@@ -40,6 +45,8 @@ def decode(data: bytes) -> str:
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError:
+        if _much_control(data[:_HEAD]):
+            raise NotText("the content is binary, not text; give it the ending that fits or remove it") from None
         return data.decode(guessed(data), errors="replace")
 
 
@@ -53,3 +60,14 @@ def guessed(data: bytes) -> str:
         if guess is not None:
             return guess.encoding
     return "cp1252"
+
+
+def looks_binary(head: bytes) -> bool:
+    """Whether the first bytes of a file are those of no text."""
+    if any(head.startswith(mark) for mark, _ in _MARKS):
+        return False
+    return b"\x00" in head or _much_control(head)
+
+
+def _much_control(head: bytes) -> bool:
+    return len(head) - len(head.translate(None, _CONTROL)) > _MUCH_CONTROL * len(head)

@@ -65,7 +65,38 @@ class Crashed(Unreadable):
     reason = "crashed"
 
 
+class NotAFile(Unreadable):
+    """A link or a device."""
+
+    reason = "not_a_file"
+
+
+class UnsafeName(Unreadable):
+    """A name that leads out of the archive."""
+
+    reason = "unsafe_name"
+
+
+class Nested(Unreadable):
+    """An archive in an archive in an archive."""
+
+    reason = "nested_archive"
+
+
 BY_REASON: dict[str, type[Unreadable]] = {
-    kind.reason: kind for kind in (Unreadable, Encrypted, NotText, UnknownFormat, Unopened, TimedOut, OutOfMemory, Crashed)
+    kind.reason: kind
+    for kind in (
+        Unreadable,
+        Encrypted,
+        NotText,
+        UnknownFormat,
+        Unopened,
+        TimedOut,
+        OutOfMemory,
+        Crashed,
+        NotAFile,
+        UnsafeName,
+        Nested,
+    )
 }
 """For answers that crossed a process border as words."""

@@ -1,9 +1,9 @@
 """Plain text."""
 
 from data_jobs.extract.encoding import decode
-from data_jobs.extract.part import Part
+from data_jobs.extract.part import Options, Part
 
 
-def extract(data: bytes) -> list[Part]:
+def extract(data: bytes, options: Options = Options()) -> list[Part]:
     """The whole file as one document without a title."""
     return [Part(text=decode(data))]

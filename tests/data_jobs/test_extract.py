@@ -1,13 +1,13 @@
 """Each format's extractor on good, odd and broken bytes."""
 
 import json
-from typing import Any
+import random
 
 import pytest
 
-from data_jobs.extract import FORMATS, csv, docx, html, jsonl, md, pdf, txt
+from data_jobs.extract import FORMATS, csv, html, jsonl, md, txt
 from data_jobs.extract.encoding import decode
-from data_jobs.extract.part import BY_REASON, Encrypted, NotText, Part, Unreadable
+from data_jobs.extract.part import BY_REASON, NotText, Part, Unreadable
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,16 @@ def test_long_text_in_another_code_page_is_guessed() -> None:
     assert decode(text.encode("cp1251")) == text
 
 
-@pytest.mark.parametrize(("data", "what"), [(b"%PDF-1.7 \x00", "PDF"), (b"PK\x03\x04rest", "ZIP"), (b"some\x00bytes", "NUL")])
+@pytest.mark.parametrize(
+    ("data", "what"),
+    [
+        (b"%PDF-1.7 \x00", "PDF"),
+        (b"PK\x03\x04rest", "ZIP"),
+        (b"some\x00bytes", "NUL"),
+        (b"\x00" * 1000, "NUL"),
+        (random.Random(1).randbytes(4000).replace(b"\0", b"\xff"), "binary"),
+    ],
+)
 def test_what_is_no_text_is_refused_by_name(data: bytes, what: str) -> None:
     with pytest.raises(NotText, match=what):
         txt.extract(data)
@@ -44,6 +53,18 @@ def test_markdown_keeps_its_text_and_finds_its_title() -> None:
     assert md.extract(b"# Lifts #\n\nUse `#1`.") == [Part(text="# Lifts #\n\nUse `#1`.", title="Lifts")]
     assert md.extract(b'---\ntitle: "House rules"\ntags: [a]\n---\n# Other\n') == [Part(text="# Other\n", title="House rules")]
     assert md.extract(b"no heading")[0].title == ""
+
+
+def test_front_matter_is_what_names_fields() -> None:
+    assert md.extract(b"+++\ntitle = 'House'\n+++\ntext") == [Part(text="text", title="House")]
+    assert md.extract(b"---\r\n# all\r\ntitle: House\r\n--- \r\ntext") == [Part(text="text", title="House")]
+    for text in ("---\n\nA rule, and text.\n\n---\n\nMore.", "---\ntitle: never closed"):
+        assert md.extract(text.encode())[0].text == text
+
+
+def test_a_line_without_end_is_read_in_time() -> None:
+    for data in (b"x" * 20_000_000, b"# a" + b" " * 100_000 + b"x", b"#" * 1_000_000):
+        assert len(md.extract(data)[0].text) == len(txt.extract(data)[0].text) == len(data)
 
 
 PAGE = """<html><head><title>Bins &amp; more</title><script>var hidden = 1;</script></head><body>
@@ -69,72 +90,27 @@ def test_a_tiny_html_page_still_gives_its_text() -> None:
     assert part.text.strip() == "Ring twice."
 
 
-def test_pdf_pages_and_broken_lines_come_together(files: Any) -> None:
-    lines = [
-        "Heating",
-        "The heating of Oak House is serviced every October by the warden,",
-        "who tells all tenants a week before.",
-        "Call 4471.",
-    ]
-    (part,) = pdf.extract(files.pdf("a.pdf", [lines, ["Second page."]], title="Handbook").read_bytes())
-    assert part.title == "Handbook"
-    assert part.meta == {"pages": 2}
-    assert part.text == (
-        "Heating\nThe heating of Oak House is serviced every October by the warden, who tells all tenants a week before.\nCall 4471."
-        "\n\nSecond page."
-    )
-    assert "\r" not in part.text
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        ("<meta charset=iso-8859-1><p>Grüße – 10 €".encode(), "Grüße – 10 €"),
+        ('<meta charset="windows-1251"><p>Съешь ещё'.encode("cp1251"), "Съешь ещё"),
+        ('<meta charset="utf-8"><p>Grüße'.encode("cp1252"), "Grüße"),
+        ('<meta charset="no-such"><p>Grüße'.encode("cp1252"), "Grüße"),
+        ("<p>Grüße".encode("utf-16"), "Grüße"),
+    ],
+)
+def test_html_is_decoded_though_the_page_declares_something_else(data: bytes, text: str) -> None:
+    assert html.extract(data)[0].text == text
 
 
-def test_pdf_hyphens_of_the_layout_go() -> None:
-    assert pdf.flow("insur\ufffe\nance") == "insurance"
-
-
-def test_an_encrypted_pdf_says_so(files: Any) -> None:
-    with pytest.raises(Encrypted, match="without a password"):
-        pdf.extract(files.pdf("a.pdf", [["secret"]], password="open sesame").read_bytes())
-
-
-def test_a_broken_pdf_says_so(files: Any) -> None:
-    whole = files.pdf("a.pdf", [["text"]]).read_bytes()
-    for broken in (whole[:90], b"", b"hello", b"%PDF-1.4\n%%EOF"):
-        with pytest.raises(Unreadable, match="cannot be opened"):
-            pdf.extract(broken)
-
-
-def test_docx_keeps_headings_lists_and_tables_in_order(files: Any) -> None:
-    def build(document: Any) -> None:
-        document.add_heading("Keys", level=1)
-        document.add_paragraph("A lost key costs 40.")
-        table = document.add_table(rows=2, cols=2)
-        for row, values in zip(table.rows, (("Key", "Price"), ("Cellar & bike", "25")), strict=True):
-            for cell, value in zip(row.cells, values, strict=True):
-                cell.text = value
-        document.add_heading("Locks", level=2)
-        document.add_paragraph("Ask first.", style="List Bullet")
-        document.core_properties.title = "Keys & locks"
-
-    (part,) = docx.extract(files.docx("a.docx", build).read_bytes())
-    assert part.title == "Keys & locks"
-    assert part.text == "# Keys\n\nA lost key costs 40.\n\n| Key | Price |\n| Cellar & bike | 25 |\n\n## Locks\n\n- Ask first."
-
-
-def test_merged_cells_are_said_once(files: Any) -> None:
-    def build(document: Any) -> None:
-        table = document.add_table(rows=1, cols=3)
-        table.cell(0, 0).merge(table.cell(0, 1)).text = "wide"
-        table.cell(0, 2).text = "narrow"
-
-    assert docx.extract(files.docx("a.docx", build).read_bytes())[0].text == "| wide | narrow |"
-
-
-def test_a_broken_docx_says_so(files: Any) -> None:
-    whole = files.docx("a.docx", lambda document: document.add_paragraph("text")).read_bytes()
-    for broken in (b"not a zip", whole[: len(whole) // 2], b"PK\x05\x06" + b"\0" * 18):
-        with pytest.raises(Unreadable, match="no readable Word document"):
-            docx.extract(broken)
-    with pytest.raises(Encrypted):
-        docx.extract(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 600)
+def test_html_beyond_a_parsers_bounds_is_not_called_empty() -> None:
+    with pytest.raises(Unreadable, match="nested deeper"):
+        html.extract(b"<div>" * 10_000 + b"deep text")
+    long = b"<p>" + b"word " * 2_500_000
+    assert len(html.extract(long)[0].text) > 12_000_000
+    with pytest.raises(NotText, match="NUL"):
+        html.extract(b"<p>a\x00b</p>")
 
 
 @pytest.mark.parametrize("mark", [",", ";", "\t", "|"])
@@ -174,5 +150,6 @@ def test_jsonl_line_separators_inside_strings_stay() -> None:
 
 
 def test_every_reason_is_a_different_word() -> None:
-    assert len(BY_REASON) == 8
+    assert len(BY_REASON) == 11
+    assert all(kind.reason == reason for reason, kind in BY_REASON.items())
     assert all(ending == ending.lower() and ending.startswith(".") for ending in FORMATS)
