@@ -15,6 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Callable, Iterator
 
+import hypothesis
 import pytest
 
 from cluster.artifacts import Artifacts
@@ -34,6 +35,9 @@ profiles:
 """
 
 
+# The same examples in every run: a change fails its tests, and chance does not.
+hypothesis.settings.register_profile("treadle", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("treadle")
 TOKEN_FOLDER = pytest.StashKey[str]()
 
 

@@ -17,7 +17,7 @@ _MARKS = {"strong": "**", "em": "*", "strike": "~~"}
 
 def is_adf(value: Any) -> bool:
     """Whether this is a document in this format."""
-    return isinstance(value, dict) and value.get("type") == "doc"
+    return isinstance(value, dict) and _type(value) == "doc"
 
 
 def to_markdown(document: dict[str, Any]) -> str:
@@ -25,12 +25,18 @@ def to_markdown(document: dict[str, Any]) -> str:
     return _blocks(_children(document)).strip()
 
 
+def _type(node: dict[str, Any]) -> str:
+    """The node's type; "" where it is none."""
+    kind = node.get("type")
+    return kind if isinstance(kind, str) else ""
+
+
 def _blocks(nodes: list[dict[str, Any]], between: str = "\n\n") -> str:
     """Blocks apart from one another; runs of inline nodes among them are a paragraph."""
     out: list[str] = []
     run: list[dict[str, Any]] = []
     for node in nodes:
-        if node.get("type") in _BLOCKS:
+        if _type(node) in _BLOCKS:
             out += [_inline(run), _block(node)]
             run = []
         else:
@@ -64,9 +70,9 @@ def _block(node: dict[str, Any]) -> str:
 
 
 def _item(node: dict[str, Any], mark: str) -> str:
-    if node.get("type") in ("bulletList", "orderedList", "taskList"):
+    if _type(node) in ("bulletList", "orderedList", "taskList"):
         return "\n".join(f"  {line}" for line in _block(node).split("\n"))
-    if node.get("type") == "taskItem":
+    if _type(node) == "taskItem":
         mark += "[x] " if _attribute(node, "state") == "DONE" else "[ ] "
     indent = " " * (3 if mark.startswith("1") else 2)
     return mark + f"\n{indent}".join(_blocks(_children(node), between="\n").split("\n"))
@@ -74,7 +80,7 @@ def _item(node: dict[str, Any], mark: str) -> str:
 
 def _row(row: dict[str, Any]) -> list[str]:
     cells = _children(row)
-    header = bool(cells) and all(cell.get("type") == "tableHeader" for cell in cells)
+    header = bool(cells) and all(_type(cell) == "tableHeader" for cell in cells)
     return table_row([_blocks(_children(cell), between=" ").replace("|", "\\|") for cell in cells], header)
 
 
@@ -83,7 +89,7 @@ def _inline(nodes: list[dict[str, Any]]) -> str:
 
 
 def _run(node: dict[str, Any]) -> str:
-    kind = node.get("type")
+    kind = _type(node)
     if kind == "text":
         return _marked(_text(node, "text"), node.get("marks"))
     if kind == "hardBreak":
@@ -102,7 +108,7 @@ def _run(node: dict[str, Any]) -> str:
 
 
 def _marked(text: str, marks: Any) -> str:
-    kinds = {mark.get("type"): mark for mark in marks if isinstance(mark, dict)} if isinstance(marks, list) else {}
+    kinds = {_type(mark): mark for mark in marks if isinstance(mark, dict)} if isinstance(marks, list) else {}
     core = text.strip()
     if not core:
         return text
