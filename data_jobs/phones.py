@@ -11,7 +11,7 @@ from functools import lru_cache
 import phonenumbers
 import re2
 
-from data_jobs.pii import Found
+from data_jobs.pii import LATIN1, Found
 
 _SEP = rb"[ ./()-]"
 _MORE = rb"(?: ?(?:x|ext\.?|extension|#|Durchwahl|poste) ?[0-9]{1,6}\b)?"
@@ -26,8 +26,9 @@ _CANDIDATE = re2.compile(
     + rb"{0,3}[0-9])"
     rb"{6,12}"
     + _MORE
-    + rb"|(?:\b1[ .-]{0,2})?(?:\([2-9][0-9]{2}\) ?[-.]? ?|\b[2-9][0-9]{2}[ ./-]{1,3})[2-9][0-9]{2}[ .-][0-9]{4}\b"
-    + _MORE
+    + rb"|(?:\b1[ .-]{0,2})?(?:\([2-9][0-9]{2}\) ?[-.]? ?|\b[2-9][0-9]{2}[ ./-]{1,3})[1-9][0-9]{2}[ .-][0-9]{4}\b"
+    + _MORE,
+    LATIN1,
 )
 GATE = rb"[0-9](?:[ ./()-]{0,3}[0-9]){5}"
 """What has to be in a text (for RE2) before a number can be found."""
@@ -36,7 +37,8 @@ _WORD = (
     rb"rufnummer|anruf|appele|\bring\b|\bdial|\breach|\btext\b|kontakt|contact)"
 )
 _AFTER_A_WORD = re2.compile(
-    rb"(?i)" + _WORD + rb"[a-z_ .]{0,16}[^a-z0-9+\n]{0,6}((?:\+ ?)?[(]?[0-9](?:" + _SEP + rb"{0,3}[0-9]){5,15}" + _MORE + rb")"
+    rb"(?i)" + _WORD + rb"[a-z_ .]{0,16}[^a-z0-9+\n]{0,6}((?:\+ ?)?[(]?[0-9](?:" + _SEP + rb"{0,3}[0-9]){5,15}" + _MORE + rb")",
+    LATIN1,
 )
 _WORD_BEFORE = re.compile(_WORD + rb"[^\n]{0,24}\Z", re.IGNORECASE)
 _OTHER_BEFORE = re.compile(
@@ -46,7 +48,7 @@ _OTHER_BEFORE = re.compile(
     rb"[^\n]{0,14}\Z",
     re.IGNORECASE,
 )
-_DATE = re.compile(r"\(?(?:\d{1,2}[./-]\d{1,2}[./-]\d{2,4}|\d{4}[./-]\d{1,2}[./-]\d{1,2})(?!\d)")
+_DATE = re.compile(r"\(?(?:\d{1,2}[./-]\d{1,2}[./-]\d{2,4}|\d{4}[./-]\d{1,2}[./-]\d{1,2})(?![./-]?\d)")
 _TAIL = re.compile(r"[ ./()-]+\d+\s*\Z")
 
 
@@ -97,7 +99,7 @@ def _value(written: str, regions: tuple[str, ...], told: bool, other: bool) -> s
         return ""
     if written.lstrip("( ").startswith(("+", "00", "011")):
         return _international(re.sub(r"\A\D*(?:00|011)(?=[ -]?\(?[1-9])", "+", written), groups)
-    if other and not told or len(groups) > 3 and sum(len(group) == 1 for group in groups) > 1:
+    if (other and not told) or (len(groups) > 3 and sum(len(group) == 1 for group in groups) > 1):
         return ""
     for region in regions:
         number = _parsed(written, region)
@@ -107,7 +109,7 @@ def _value(written: str, regions: tuple[str, ...], told: bool, other: bool) -> s
             if told or _own_form(written, digits, groups, region):
                 return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
         elif _possible(number) and (
-            told and len(digits) >= 7 or _own_form(written, digits, groups, region) and _reserved(digits, region)
+            (told and len(digits) >= 7) or (_own_form(written, digits, groups, region) and _reserved(digits, region))
         ):
             return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
     return f"local {digits}" if told and re.fullmatch(r"\d{3}[ .-]\d{4}", written) else ""
@@ -126,7 +128,7 @@ def _own_form(written: str, digits: str, groups: list[str], region: str) -> bool
     """Whether the number is written as only phone numbers of this country are."""
     if region in ("US", "CA"):
         return len(groups) >= 3 and bool(
-            re.match(r"(?:1\D{1,2})?\(?[2-9]\d\d\)?[ ./-]{1,3}[2-9]\d\d[ .-]\d{4}", written) or "(" in written
+            re.match(r"(?:1\D{1,2})?\(?[2-9]\d\d\)?[ ./-]{1,3}[1-9]\d\d[ .-]\d{4}", written) or "(" in written
         )
     if not digits.startswith("0"):
         return False

@@ -21,6 +21,9 @@ class Found(NamedTuple):
     value: str
 
 
+LATIN1 = re2.Options()
+"""For patterns on ``bytes_view``."""
+LATIN1.encoding = re2.Options.Encoding.LATIN1
 _HYPHENS = re.compile("[\u2010-\u2015\u2212\ufe58\ufe63\uff0d]")
 _SPACES = re.compile("[\u00a0\u2000-\u200a\u202f\u205f\u3000]")
 
@@ -39,8 +42,8 @@ _DOMAIN = re.compile(
     r"(?:[^\W_](?:[\w-]{0,61}[^\W_])?\.){1,8}(xn--[a-z0-9-]{2,59}|[^\W\d_]{2,24})(?![\w-]*[^\W_])", re.IGNORECASE
 )
 _DOMAIN_LITERAL = re.compile(r"\[(?:IPv6:)?[0-9a-f.:]{7,45}\]", re.IGNORECASE)
-_SIGN = re2.compile(rb"@|%40| ?[\[({] ?(?:at|AT|@) ?[\])}] ?")
-_DOTS_SPELT = re.compile(r" ?[\[({] ?(?:dot|DOT|punkt|\.) ?[\])}] ?")
+_SIGN = re2.compile(rb"@|%40| ?[\[({] ?(?:at|AT|@) ?[\])}] ?|( (?:at|AT) )[A-Za-z0-9-]{1,40} (?:dot|DOT) [A-Za-z]", LATIN1)
+_DOTS_SPELT = re.compile(r" ?[\[({] ?(?:dot|DOT|punkt|\.) ?[\])}] ?| (?:dot|DOT) ")
 _FILE_ENDINGS = frozenset(
     "png jpg jpeg gif svg webp ico css scss js mjs ts jsx tsx json html htm xml txt yaml yml toml lock conf cfg ini log patch diff "
     "class jar dll exe tgz gz bz2 xz rpm deb apk dmg iso service socket timer target mount automount slice scope path device swap "
@@ -57,7 +60,7 @@ def find_emails(text: str, view: bytes) -> Iterator[Found]:
             continue
         spelt = sign.group() not in (b"@", b"%40")
         start = _local_start(text, local.start(), sign.start())
-        end, host = _host(text, sign.end(), spelt)
+        end, host = _host(text, sign.end(1) if sign.group(1) else sign.end(), spelt)
         name = text[start : sign.start()]
         if host and name and name.lower() not in _NO_PERSON and not _is_address_of_a_machine(text, start, end, name):
             yield Found(start, end, "email", f"{name}@{host}".lower())
@@ -100,7 +103,7 @@ def _is_address_of_a_machine(text: str, start: int, end: int, name: str) -> bool
     return name.lower() in ("git", "hg", "svn") and text[end : end + 1] in (":", "/")
 
 
-_IBAN = re2.compile(rb"\b[A-Za-z]{2}[0-9]{2}(?:[ .-]?[A-Za-z0-9]){11,34}")
+_IBAN = re2.compile(rb"(?:\b|IBAN:?)([A-Za-z]{2}[0-9]{2}(?:[ .-]{0,2}[A-Za-z0-9]){11})", LATIN1)
 # Country and length, as the registry of SWIFT (ISO 13616) lists them.
 _IBAN_LENGTHS = {
     entry[:2]: int(entry[2:])
@@ -117,33 +120,36 @@ def find_ibans(text: str, view: bytes) -> Iterator[Found]:
     """Account numbers of the right length for their country whose check digits are right (ISO 7064, mod 97 = 1)."""
     place = 0
     while (match := _IBAN.search(view, place)) is not None:
-        place = match.start() + 4
-        length = _IBAN_LENGTHS.get(match.group()[:2].decode().upper())
-        end = _end_of(view, match.start(), length) if length else 0
+        start = match.start(1)
+        place = start + 4
+        if view[max(0, start - 1) : start] == b"-":
+            continue
+        length = _IBAN_LENGTHS.get(view[start : start + 2].decode().upper())
+        end = _end_of(view, start, length) if length else 0
         if not end or view[end : end + 1].isalnum():
             continue
-        value = "".join(re.findall("[A-Z0-9]", view[match.start() : end].decode().upper()))
+        value = "".join(re.findall("[A-Z0-9]", view[start:end].decode().upper()))
         if int("".join(str(int(char, 36)) for char in value[4:] + value[:4])) % 97 == 1:
-            yield Found(match.start(), end, "iban", value)
+            yield Found(start, end, "iban", value)
             place = end
 
 
 def _end_of(view: bytes, start: int, length: int) -> int:
-    """Where the ``length``-th letter or digit from ``start`` ends when at most one space, dot or hyphen stands between; else 0."""
+    """Where the ``length``-th letter or digit from ``start`` ends when at most two spaces, dots or hyphens stand between; else 0."""
     seen, gap = 0, 0
-    for place in range(start, min(len(view), start + 2 * length)):
+    for place in range(start, min(len(view), start + 3 * length)):
         if view[place : place + 1].isalnum():
             seen, gap = seen + 1, 0
             if seen == length:
                 return place + 1
-        elif view[place] in b" .-" and not gap:
-            gap = 1
+        elif view[place] in b" .-" and gap < 2:
+            gap += 1
         else:
             return 0
     return 0
 
 
-_CARD = re2.compile(rb"[0-9](?:[ .-]?[0-9]){12,18}")
+_CARD = re2.compile(rb"[0-9](?:[ .-]{0,2}[0-9]){12,18}", LATIN1)
 # Visa; Mastercard; American Express; Discover; Diners Club; JCB; UnionPay; Maestro; Mir. Lengths by ISO/IEC 7812 and the issuers.
 _ISSUERS = re.compile(
     r"4(?:\d{12}|\d{15}|\d{18})|(?:5[1-5]\d\d|222[1-9]|22[3-9]\d|2[3-6]\d\d|27[01]\d|2720)\d{12}|3[47]\d{13}"
@@ -151,8 +157,10 @@ _ISSUERS = re.compile(
     r"|(?:5018|5020|5038|5893|6304|6759|676[1-3])\d{8,15}|220[0-4]\d{12}"
 )
 _CARD_GROUPS = re.compile(
-    r"\d{13,19}|\d{4}([ .-])\d{4}\1\d{4}\1\d{1,4}(?:\1\d{3})?|\d{4}([ .-])\d{6}\2\d{4,5}|\d{6}([ .-])\d{7,13}"
+    r"\d{13,19}|\d{4}([ .-]| {2})\d{4}\1\d{4}\1\d{1,4}(?:\1\d{3})?|\d{4}([ .-]| {2})\d{6}\2\d{4,5}|\d{6}[ .-]\d{7,13}|\d{8}[ .-]\d{8}"
 )
+
+_ARTICLE = re.compile(rb"(?:EAN|GTIN|UPC|ISBN|SKU|barcode|strichcode|artic|artik)[^\n]{0,16}\Z", re.IGNORECASE)
 
 
 def find_cards(text: str, view: bytes) -> Iterator[Found]:
@@ -170,6 +178,8 @@ def find_cards(text: str, view: bytes) -> Iterator[Found]:
         for piece in _CARD_GROUPS.finditer(match.group().decode()):
             digits = re.sub(r"\D", "", piece.group())
             whole = piece.start() == 0 and piece.end() == end - start
+            if len(digits) == 13 and _ARTICLE.search(view, max(0, start - 24), start):
+                continue
             if (whole or piece.group() != digits) and _ISSUERS.fullmatch(digits) and _luhn(digits):
                 yield Found(start + piece.start(), start + piece.end(), "card", digits)
 
@@ -183,11 +193,11 @@ def _luhn(digits: str) -> bool:
     return (sum(map(int, digits[-1::-2])) + sum(number - 9 if number > 9 else number for number in doubled)) % 10 == 0
 
 
-_IPV4 = re2.compile(rb"\b[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}\b")
-_IPV6 = re2.compile(rb"\b[23][0-9A-Fa-f]{3}:[0-9A-Fa-f:]{2,36}(?:[0-9]{1,3}(?:\.[0-9]{1,3}){3})?")
+_IPV4 = re2.compile(rb"\b[0-9]{1,3}(?:\.|\[\.\])[0-9]{1,3}(?:\.|\[\.\])[0-9]{1,3}(?:\.|\[\.\])[0-9]{1,3}\b", LATIN1)
+_IPV6 = re2.compile(rb"\b[23][0-9A-Fa-f]{3}:[0-9A-Fa-f:]{2,36}(?:[0-9]{1,3}(?:\.[0-9]{1,3}){3})?", LATIN1)
 _VERSION_BEFORE = re.compile(
     rb"(?:\bv|\bver\.?|version\w*|release\w*|\brev\.?|build|firmware|driver|section|chapter|clause|table|figure|\xa7|rfc|\boid"
-    rb"|[=<>~^]=|[~^]|\bpip install|@|(?:^|[\s(\"'])[A-Za-z][\w.]*/)[\"']?\s{0,2}[:=]?\s{0,2}[\"']?\Z",
+    rb"|[=<>~^]=|[~^]|\bpip install|(?:^|[\s(\"'])[A-Za-z][\w.]*/)[\"']?\s{0,2}[:=]?\s{0,2}[\"']?\Z",
     re.IGNORECASE,
 )
 _HEADING_AFTER = re.compile(rb"\.?[ \t]+[A-Z][a-z]")
@@ -199,7 +209,7 @@ def find_ips(text: str, view: bytes) -> Iterator[Found]:
         start, end = match.span()
         if view[max(0, start - 1) : start] in (b".", b"-", b"_", b"+") or re.match(rb"[._+-]\w", view[end : end + 2]):
             continue
-        if not _looks_like_a_version(view, start, end) and (address := _routed(match.group())):
+        if not _looks_like_a_version(view, start, end) and (address := _routed(match.group().replace(b"[.]", b"."))):
             yield Found(start, end, "ip", address)
     for match in _IPV6.finditer(view) if b":" in view else ():
         start, end = (
@@ -215,7 +225,7 @@ def _looks_like_a_version(view: bytes, start: int, end: int) -> bool:
     before = view[line:start]
     if _VERSION_BEFORE.search(before) and not before.endswith(b"//"):
         return True
-    small = all(int(part) < 20 for part in view[start:end].split(b"."))
+    small = all(int(part) < 20 for part in re.findall(rb"\d+", view[start:end]))
     return small and not before.strip(b" \t#*>-") and bool(_HEADING_AFTER.match(view, end))
 
 
@@ -228,9 +238,9 @@ def _routed(written: bytes) -> str:
 
 
 FINDERS = (
-    ("email", rb"@|%40|[\[({] ?(?:at|AT) ?[\])}]", find_emails),
-    ("iban", rb"\b[A-Za-z]{2}[0-9]{2}(?:[ .-]?[A-Za-z0-9]){11}", find_ibans),
-    ("card", rb"[0-9](?:[ .-]?[0-9]){12}", find_cards),
-    ("ip", rb"[0-9]\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]|\b[23][0-9A-Fa-f]{3}:[0-9A-Fa-f:]{2}", find_ips),
+    ("email", rb"@|%40|[\[({] ?(?:at|AT) ?[\])}]| (?:at|AT) [A-Za-z0-9-]{1,40} (?:dot|DOT) ", find_emails),
+    ("iban", _IBAN.pattern, find_ibans),
+    ("card", rb"[0-9](?:[ .-]{0,2}[0-9]){12}", find_cards),
+    ("ip", rb"[0-9]\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]|[0-9]\[\.\]|\b[23][0-9A-Fa-f]{3}:[0-9A-Fa-f:]{2}", find_ips),
 )
 """Each kind, what has to be in a text (for RE2) before any can be found, and its finder."""
