@@ -22,7 +22,7 @@ _CODE = re.compile(
     rb"\w*+[(\[]|(?:[^:.>{$-]|:(?!:)|(?<!\d)\.|\.(?!\.)|-(?!>)|\{(?!\{)|\$(?![{(])|>)*+(?:::|->|\.\.|\{\{|\$[{(])|[\w.]++[(\[]"
 )
 _CODE_STARTS = re.compile(rb"[\"'~!(]|--|#\{|@\w+[(.]|\.{1,2}[/\\]|\.[a-z_]+(?:\(|\Z)|(?:https?|file|env|vault|arn|ref\+\w+):")
-_PATH = re.compile(rb"(?:~|\.{1,2}|[A-Za-z]:)?[/\\][\w.@ -]++(?:[/\\][\w.@-]*+)*+\Z")
+_PATH = re.compile(rb"(?:~|\.{1,2}|[A-Za-z]:)?[/\\]{1,3}[\w.@ -]++(?:[/\\][\w.@-]*+)*+\Z")
 _FILE = re2.compile(rb".*\.(?i:ya?ml|json|txt|pem|key|py|rs|go|js|ts|env|crt|cer|conf|cfg|toml|ini|md|html?|xml|sh)(?:[#?].*)?")
 _WORDS = re.compile(
     rb"[A-Z]?[a-z]++(?:[-_. /][A-Z]?[a-z]*+)*+(?P<number>[-_.]?v?\d{1,4})?\Z"
@@ -43,8 +43,11 @@ def is_random(value: bytes) -> bool:
     return bool(mixed) and not _WORDS.match(value) and not _PATH.match(value) and entropy(value) > 3.2 and switches(value) > 3
 
 
-def is_key(value: bytes) -> bool:
-    """Whether a value with a weak name ("key", "session") is a secret: long, in three kinds of characters, without order."""
+def is_key(value: bytes, hexadecimal: bool) -> bool:
+    """Whether a value with a weak name ("key", "session") is a secret: long, in three kinds of characters (or only of hexadecimal
+    digits, where those are not likely a digest), without order."""
+    if hexadecimal and re.fullmatch(rb"[0-9a-f]{32,}", value):
+        return True
     kinds = all(re.search(kind, value) for kind in (rb"[a-z]", rb"[A-Z]", rb"\d"))
     return (
         kinds
@@ -69,7 +72,7 @@ def is_token(value: bytes, quoted: bool, loose: bool) -> bool:
     digits = re.search(rb"\d", value)
     if loose and _NAME.match(value) and not (digits and entropy(value) > 3.0 and len(value) >= 12):
         return False
-    return bool(digits and re.search(rb"[A-Za-z]", value)) or (len(value) >= 16 and entropy(value) > 3.5)
+    return bool(digits and re.search(rb"[A-Za-z]", value)) or (len(value) >= 16 and entropy(value) > 3.5 and switches(value) > 3)
 
 
 def is_password(value: bytes, quoted: bool, loose: bool, alone: bool) -> bool:
@@ -85,8 +88,9 @@ def is_password(value: bytes, quoted: bool, loose: bool, alone: bool) -> bool:
     if words:
         if words["number"]:
             return not loose
-        return (quoted and value.isalpha() and value.islower() and len(value) >= 6) or (
-            not loose and (len(value) >= 20 or (alone and value.islower() and value.isalpha() and len(value) >= 6))
+        return not loose and (
+            (quoted and value.isalpha() and value.islower() and len(value) >= 6)
+            or (len(value) >= 20 or (alone and value.islower() and value.isalpha() and len(value) >= 6))
         )
     if value.isdigit():
         return quoted and len(value) >= 6

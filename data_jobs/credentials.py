@@ -29,7 +29,7 @@ _ODD = (
     rf"lin_api_{_AN}{{30,}}|ntn_{_AN}{{30,}}|ATATT3[A-Za-z0-9_=-]{{60,}}|hv[sbr]\.{_W}{{20,}}|"
     rf"gl(?:sa|c)_[A-Za-z0-9_+/=]{{30,}}|NRAK-[A-Z0-9]{{27}}|AGE-SECRET-KEY-1[A-Z0-9]{{58}}|PMAK-[a-f0-9-]{{40,}}|"
     rf"dp\.(?:pt|st|ct|sa)\.[A-Za-z0-9._-]{{20,}}|sntry[su]_[A-Za-z0-9_=+/-]{{30,}}|gsk_{_AN}{{40,}}|r8_{_AN}{{30,}}|pplx-{_AN}{{40,}}|"
-    rf"rubygems_[a-f0-9]{{48}}|figd_{_W}{{30,}}|pscale_(?:tkn|pw|oauth)_[A-Za-z0-9_.=-]{{20,}}|sbp_[a-f0-9]{{40}}|EAAA{_W}{{50,}}|"
+    rf"rubygems_[a-f0-9]{{48}}|figd_{_W}{{30,}}|pscale_(?:tkn|pw|oauth)_[A-Za-z0-9_.=-]{{20,}}|sbp_[a-f0-9]{{40}}|"
     rf"dapi[a-f0-9]{{32}}"
 )
 # Prefixes that ordinary words have too: only at the start of a word, and with a digit in them.
@@ -68,21 +68,22 @@ _HEADER = re2.compile(
 _OPTION = re2.compile(
     rb"(?:^|[\s\"'])(?:-u|--user|--proxy-user)[ =]?[\"']?[A-Za-z0-9_.@-]{1,64}:([^\s\"':/{}<>$][^\s\"']{2,})"
     rb"|sshpass +-p ?[\"']?([^\s\"']{4,})|\bmysql[a-z]*\b[^\n]{0,80} -p[\"']?([^\s\"']{4,})"
-    rb"|(?i:credentials?|creds|logins?|zugangsdaten|anmeldung)[a-z \t\"'*]{0,16}[:=][ \t*\"'`]*[A-Za-z0-9_.@-]{1,64}[ \t]*[/:|,][ \t]*"
+    rb"|(?i:credentials?|creds|logins?|zugangsdaten|anmeldung)[a-z \t\"'*]{0,16}[:=][ \t*\"'`]*[A-Za-z0-9_.@-]{1,64}[ \t]*[/:|][ \t]*"
     rb"([^\s\"'`|,]{6,})",
     LATIN1,
 )
 
 _NAME = re2.compile(
     rb"(?i)passw(?:or)?d|passwort|passphrase|passcode|kennwort|mot de passe|contrase(?:n|\xf1)a|wachtwoord|pwd|\bpw\b"
-    rb"|[a-z]_?pass\b|\bpass\b|secret|token|credential|api[ _.-]?key|authorization|sess(?:ion)?[_-]?id|\bsig\b"
+    rb"|[a-z]_?pass\b|\bpass\b|secret|token|credential|api[ _.-]?key|authorization|\bsig\b"
     rb"|(?:access|account|auth|private|signing|encryption|encrypt|master|license|service|storage|session|client|shared|webhook|deploy|app"
     rb"|application|admin|security|subscription|functions?)[ _.-]?key",
     LATIN1,
 )
 _PASSWORD = re.compile(rb"pass|pwd|\bpw|kennwort|contrase|wachtwoord", re.IGNORECASE)
 _WEAK_NAME = re2.compile(
-    rb"(?i)\b(?:_?auth|key|session|cookie)[\"'\])\\]{0,4}[ \t]{0,4}(?:=|:|=>)[ \t]{0,4}[\"'\\]{0,2}([A-Za-z0-9+/=_-]{20,})",
+    rb"(?i)\b(key|_?auth|[a-z]*sess(?:ion)?[_-]?(?:id)?|cookie|sid)[\"'\])\\]{0,4}[ \t]{0,4}(?:=|:|=>)"
+    rb"[ \t]{0,4}[\"'\\]{0,2}([A-Za-z0-9+/=_-]{20,})",
     LATIN1,
 )
 _SIGN = re.compile(
@@ -94,13 +95,13 @@ _SIGN = re.compile(
     rb"|[ \t]+(?:is|are|to|ist|lautet|est|es)[ \t]*:?[ \t]+)[*_]{0,3}[ \t]*)"
     rb"|(?P<gap>[ \t]+))(?:(?P<escaped>\\[\"'])|[bru]{0,2}(?P<quote>[\"'`])|(?=[^\s\"'`<>|]{3}))"
 )
-_BARE = re.compile(rb"[^\s\"'`<>|]{3,512}+")
+_BARE = re.compile(rb"[^\s\"'`<>|]{3,256}+")
 _ON = re.compile(rb"[^\s\"'`<>|&,;]*+")
 _OPTION_BEFORE = re.compile(rb"(?:--?[\w-]*|\b(?:login|user|username)[ \t]+\S{1,64}[ \t]+)\Z")
 _NOT_THE_VALUE = re.compile(
     rb"[_.-]?(?:length|len|size|count|type|name|field|file|filename|path|dir|url|uri|ids?|policy|expir\w*|ttl|lifetime|env|hint|label|prompt"
     rb"|placeholder|regex|pattern|format|class|provider|manager|store|reset|ring|holder|endpoint|host|header|min|max|limit|budget|s|ized?|izer"
-    rb"|usage|index|at|version|algorithm|strength|required|enabled|error|ref|scope|status|arn|hash|digest)\Z",
+    rb"|usage|index|at|version|algorithm|strength|required|enabled|error|ref|scope|status|arn|hash|digest)\Z|\.[a-z]{1,4}\Z",
     re.IGNORECASE,
 )
 _STILL_THE_VALUE = re.compile(rb"(?:key|pass|secret|token|password)s?\Z", re.IGNORECASE)
@@ -187,7 +188,7 @@ def _assigned(view: bytes) -> Iterator[Span]:
         before = view[max(0, first - 80) : first]
         end = _end_of_value(view, sign, before)
         if end > start and _holds(view, view[first:last], sign, before, (start, end)):
-            if sign["quote"] is None and end - start >= 500:
+            if sign["quote"] is None and end - start >= 250:
                 end = _ON.match(view, end).end()
             yield start, end
             done = end
@@ -221,7 +222,8 @@ def _holds(view: bytes, name: bytes, sign: re.Match[bytes], before: bytes, span:
     password = bool(_PASSWORD.search(name) or _PASSWORD.search(sign["suffix"]))
     if sign["gap"] and not _OPTION_BEFORE.search(before):
         return password and is_strong(value) and not is_blank(value) and b" " not in value
-    loose = not quoted and bool(re.fullmatch(rb"[ \t]+=[ \t]+|[ \t]*,[ \t]*|[ \t]*[=!]==?[ \t]*", sign["op"] or b""))
+    op = sign["op"] or b""
+    loose = b"," in op or (not quoted and bool(re.fullmatch(rb"[ \t]+=[ \t]+|[ \t]*[=!]==?[ \t]*", op)))
     if not password:
         return is_token(value.strip(), quoted, loose)
     if name.lower() == b"pass" and not is_strong(value) and not is_random(value):
@@ -234,8 +236,8 @@ def _holds(view: bytes, name: bytes, sign: re.Match[bytes], before: bytes, span:
 
 def _near_a_word(view: bytes) -> Iterator[Span]:
     for match in _WEAK_NAME.finditer(view):
-        if is_key(match.group(1)):
-            yield match.span(1)
+        if is_key(match.group(2), match.group(1).lower() != b"key"):
+            yield match.span(2)
     for match in _NEAR.finditer(view):
         value = match.group(1).rstrip(b"-_.")
         if is_random(value) and not is_blank(value):

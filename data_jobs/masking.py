@@ -142,7 +142,7 @@ def _apart(found: Iterable[Found], placeholders: Sequence[tuple[int, int]]) -> l
             continue
         if not kept or one.start >= kept[-1].end:
             kept.append(one)
-        elif (_RANK[one.kind], kept[-1].start - kept[-1].end) < (_RANK[kept[-1].kind], one.start - one.end):
+        elif (_RANK[one.kind], one.start - one.end) < (_RANK[kept[-1].kind], kept[-1].start - kept[-1].end):
             kept[-1] = one
     return kept
 

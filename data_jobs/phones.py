@@ -33,8 +33,9 @@ _CANDIDATE = re2.compile(
 GATE = rb"[0-9](?:[ ./()-]{0,3}[0-9]){5}"
 """What has to be in a text (for RE2) before a number can be found."""
 _WORD = (
-    rb"(?:phone|telefo|t\xe9l\xe9|\bt[e\xe9]l\b|\bfon\b|mobil|m\xf3vil|handy|\bcell|\bcall|\bfax|\bphone|whatsapp|\bsms\b|hotline|"
-    rb"rufnummer|anruf|appele|\bring\b|\bdial|\breach|\btext\b|kontakt|contact)"
+    rb"(?:phone|telefo|t\xe9l\xe9|\bt[e\xe9]l\b|\bfon\b|mobil|m\xf3vil|handy|\bcell\b|\bcell ?phone|\bcall(?:s|ed|ing)?\b|"
+    rb"\bfax|whatsapp|\bsms\b|hotline|"
+    rb"rufnummer|anruf|appele|\bring\b|\bdial|\breach|kontakt|contact)"
 )
 _AFTER_A_WORD = re2.compile(
     rb"(?i)" + _WORD + rb"[a-z_ .]{0,16}[^a-z0-9+\n]{0,6}((?:\+ ?)?[(]?[0-9](?:" + _SEP + rb"{0,3}[0-9]){5,15}" + _MORE + rb")",
@@ -73,7 +74,7 @@ def _judged(view: bytes, start: int, end: int, regions: tuple[str, ...], told: b
     other = bool(_OTHER_BEFORE.search(before))
     for _ in range(4):  # what follows the number on its line may have been taken for a part of it
         value = _value(written, regions, told, other)
-        if value:
+        if value and not _joined_to_more(view, start, start + len(written)):
             return Found(start, start + len(written), "phone", value)
         shorter = _TAIL.sub("", written)
         if shorter == written:
@@ -95,7 +96,12 @@ def _value(written: str, regions: tuple[str, ...], told: bool, other: bool) -> s
     """E.164, or "" when this is no phone number."""
     digits = re.sub(r"\D", "", re.split(r"[xe#DP]", written)[0])
     groups = re.findall(r"\d+", written)
-    if not 6 <= len(digits) <= 17 or len(set(digits)) < 3 or _DATE.match(written):
+    if (
+        not 7 <= len(digits) <= 17
+        or len(set(digits)) < 3
+        or _DATE.match(written)
+        or re.fullmatch(r"\+?\d+\.\d+|[1-9]\d+/\d+", written)
+    ):
         return ""
     if written.lstrip("( ").startswith(("+", "00", "011")):
         return _international(re.sub(r"\A\D*(?:00|011)(?=[ -]?\(?[1-9])", "+", written), groups)

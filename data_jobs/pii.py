@@ -35,8 +35,8 @@ def bytes_view(text: str) -> bytes:
     return _SPACES.sub(" ", _HYPHENS.sub("-", text)).replace("\uff20", "@").encode("latin-1", "replace")
 
 
-# Before the sign, read backwards from it; after it. "_" inside a host is no domain, but people write it.
-_LOCAL = re.compile(r"""(?:[\w.+\-%'!#$&*=^{|}~/?`]{0,63}[\w+\-'=~*])\Z|"(?:[^"\\\n]|\\.){1,62}"\Z""")
+# What stands before the sign, read backwards from it. "_" inside a host is no domain, but people write it.
+_LOCAL = re.compile(r"""[\w+\-'=~*][\w.+\-%'!#$&*=^{|}~/?`]{0,63}""")
 _LOCAL_JUNK = re.compile(r"\A(?:[^@]*[?&/=|`{}*#$!^~]|[.'+-]+|%(?:20|22|26|27|3[CDcd]|2[Cc]))+")
 _DOMAIN = re.compile(
     r"(?:[^\W_](?:[\w-]{0,61}[^\W_])?\.){1,8}(xn--[a-z0-9-]{2,59}|[^\W\d_]{2,24})(?![\w-]*[^\W_])", re.IGNORECASE
@@ -55,20 +55,24 @@ _NO_PERSON = frozenset(["this", "super", "return", "break", "continue"])
 def find_emails(text: str, view: bytes) -> Iterator[Found]:
     """Addresses as RFC 5321 has them, as people write them in Unicode, ``%40`` in URLs and ``name [at] host [dot] org``."""
     for sign in _SIGN.finditer(view):
-        local = _LOCAL.search(text, max(0, sign.start() - 64), sign.start())
-        if local is None:
-            continue
-        spelt = sign.group() not in (b"@", b"%40")
-        start = _local_start(text, local.start(), sign.start())
-        end, host = _host(text, sign.end(1) if sign.group(1) else sign.end(), spelt)
-        name = text[start : sign.start()]
-        if host and name and name.lower() not in _NO_PERSON and not _is_address_of_a_machine(text, start, end, name):
+        at, after = sign.span()
+        spelt = after - at != 1 and view[at:after] != b"%40"
+        end, host = _host(text, sign.end(1) if sign.group(1) else after, spelt)
+        start = _local_start(text, at) if host else at
+        name = text[start:at]
+        if name and name.lower() not in _NO_PERSON and not _is_address_of_a_machine(text, start, end, name):
             yield Found(start, end, "email", f"{name}@{host}".lower())
 
 
-def _local_start(text: str, start: int, end: int) -> int:
-    if text[start] == '"':
-        return start
+def _local_start(text: str, end: int) -> int:
+    """Where the name that ends here begins; ``end`` itself when there is none."""
+    if text[end - 1 : end] == '"':
+        start = text.rfind('"', max(0, end - 66), end - 1)
+        return start if 0 <= start < end - 2 and "\n" not in text[start:end] else end
+    found = _LOCAL.match(text[max(0, end - 64) : end][::-1])
+    if found is None:
+        return end
+    start = end - found.end()
     junk = _LOCAL_JUNK.match(text[start:end])
     return start + junk.end() if junk else start
 
@@ -157,7 +161,7 @@ _ISSUERS = re.compile(
     r"|(?:5018|5020|5038|5893|6304|6759|676[1-3])\d{8,15}|220[0-4]\d{12}"
 )
 _CARD_GROUPS = re.compile(
-    r"\d{13,19}|\d{4}([ .-]| {2})\d{4}\1\d{4}\1\d{1,4}(?:\1\d{3})?|\d{4}([ .-]| {2})\d{6}\2\d{4,5}|\d{6}[ .-]\d{7,13}|\d{8}[ .-]\d{8}"
+    r"\d{13,19}|\d{4}([ .-]| {2})\d{4}\1\d{4}\1\d{1,4}(?:\1\d{3})?|\d{4}([ .-]| {2})\d{6}\2\d{4,5}|\d{8}[ .-]\d{8}"
 )
 
 _ARTICLE = re.compile(rb"(?:EAN|GTIN|UPC|ISBN|SKU|barcode|strichcode|artic|artik)[^\n]{0,16}\Z", re.IGNORECASE)
@@ -178,6 +182,8 @@ def find_cards(text: str, view: bytes) -> Iterator[Found]:
         for piece in _CARD_GROUPS.finditer(match.group().decode()):
             digits = re.sub(r"\D", "", piece.group())
             whole = piece.start() == 0 and piece.end() == end - start
+            if not whole and view[start + piece.start() - 1 : start + piece.start()] in (b".", b"-") and piece.start():
+                continue
             if len(digits) == 13 and _ARTICLE.search(view, max(0, start - 24), start):
                 continue
             if (whole or piece.group() != digits) and _ISSUERS.fullmatch(digits) and _luhn(digits):
