@@ -10,7 +10,7 @@ from collections import Counter
 
 import re2
 
-_BLANK = re.compile(rb"\$[({]|\$[A-Za-z_]\w*+\Z|\{|<|\[[A-Z_]+\d*\]|\*+\Z|%\(|%[sdv]\Z|%[A-Z_]+%\Z|\.{3}|[xX]{3,}\Z")
+_BLANK = re.compile(rb"\$[({]|\$[A-Za-z_]\w*+\Z|\{|<|\[[A-Z_]+\d*(?:\]|\Z)|\*+\Z|%\(|%[sdv]\Z|%[A-Z_]+%\Z|\.{3}|[xX]{3,}\Z")
 _VOCABULARY = re2.compile(
     rb"(?i)(?:your|my|the|an?|some|new|old|user|name|admin|root|db|test|fake|dummy|sample|example|default|insert|enter|replace|change|put"
     rb"|secret|password|passwd|passwort|kennwort|pass|pwd|token|key|api|access|auth|bearer|client|here|me|it|with|this|value|string|str|text"

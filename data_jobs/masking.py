@@ -24,7 +24,7 @@ _PLACEHOLDER = re.compile(r"\[(EMAIL|PHONE|IBAN|CARD|IP|SECRET|PERSON|LOCATION)_
 _RANK = {"secret": 0, "iban": 1, "card": 2, "email": 3, "ip": 4, "phone": 5, "person": 6, "location": 7}
 _OPTIONS = re2.Options()
 _OPTIONS.encoding = re2.Options.Encoding.LATIN1
-_OPTIONS.max_mem = 64 << 20
+_OPTIONS.max_mem = 64 << 20  # a set that runs out of memory finds nothing, so it gets eight times the default
 _GATES = re2.Set.SearchSet(_OPTIONS)
 _FINDERS: list[tuple[str, Callable[..., Iterator[Any]]]] = []
 for _kind, _gate, _finder in (*(("secret", *pair) for pair in SECRETS), *FORMS, ("phone", PHONE, find_phones)):
@@ -116,7 +116,7 @@ def masked(texts: Sequence[str], recipe: WashRecipe = WashRecipe()) -> list[str]
     return [masker.mask(text) for text in texts]
 
 
-def check(recipe: WashRecipe) -> None:
+def check_masking(recipe: WashRecipe) -> None:
     """Raises InvalidInput when this machine cannot do what the recipe asks; to be called before any work starts."""
     if recipe.names:
         _analyzer()

@@ -14,9 +14,10 @@ import re2
 
 from cluster.domain.documents import Document, Dropped, Kept
 from cluster.domain.recipes import WashRecipe
-from data_jobs.language import language_of
+from cluster.errors import InvalidInput
+from data_jobs.language import known_languages, language_of
 from data_jobs.logs import folded
-from data_jobs.masking import Masker
+from data_jobs.masking import Masker, check_masking
 from data_jobs.quality import poor
 from data_jobs.replies import REPLY_TYPES, own_words
 
@@ -32,6 +33,7 @@ _UNSEEN_ASCII = bytes([*range(0x09), *range(0x0E, 0x20), 0x7F])
 _LINE_TAILS = re.compile(r"(?<![ \t])[ \t]++(?=\n|\f|\Z)")
 _BLANK_LINES = re.compile(r"\n{3,}")
 _TABULAR = {"text/csv", "text/tab-separated-values", "application/json", "application/x-ndjson", "application/vnd.apache.parquet"}
+_ROUNDS = 8
 
 
 def washed(text: str) -> str:
@@ -81,16 +83,13 @@ def wash(document: Document, min_chars: int, recipe: WashRecipe = WashRecipe()) 
     masker = Masker(recipe)
     counts: Counter[str] = Counter()
     masker.reserve(document.text)
-    title = " ".join(masker.mask(washed(document.title)).split())[:200].rstrip()
+    title = masker.mask(" ".join(washed(document.title).split()))[:200].rstrip()
     text = masker.mask(washed(document.text))
-    if recipe.replies and document.media_type in REPLY_TYPES:
-        text, cut = own_words(text)
-        counts.update(cut)
-    if recipe.fold_from and document.media_type not in _TABULAR:
-        text, lines = folded(text, recipe.fold_from)
-        counts["folded_lines"] += lines
-    if counts.total():
-        text = washed(text)
+    for _ in range(_ROUNDS):  # what is cut may bring together what is cut in its turn
+        shorter = _shortened(text, document.media_type, recipe, counts)
+        if shorter == text:
+            break
+        text = shorter
     reason = _refusal(text, min_chars, recipe)
     if reason:
         return Dropped(source=document.source, reason=reason)
@@ -102,11 +101,30 @@ def wash(document: Document, min_chars: int, recipe: WashRecipe = WashRecipe()) 
     return Kept(document=document.model_copy(update={"text": text, "title": title, "digest": text_digest(text), "meta": meta}))
 
 
+def _shortened(text: str, media_type: str, recipe: WashRecipe, counts: Counter[str]) -> str:
+    before = counts.total()
+    if recipe.replies and media_type in REPLY_TYPES:
+        text, cut = own_words(text)
+        counts.update(cut)
+    if recipe.fold_from and media_type not in _TABULAR:
+        text, lines = folded(text, recipe.fold_from)
+        counts["folded_lines"] += lines
+    return washed(text) if counts.total() > before else text
+
+
+def check(recipe: WashRecipe) -> None:
+    """Raises InvalidInput when this machine cannot do what the recipe asks; to be called before any work starts."""
+    check_masking(recipe)
+    unknown = sorted(set(recipe.languages) - known_languages()) if recipe.languages else []
+    if unknown:
+        known = ", ".join(sorted(known_languages()))
+        raise InvalidInput(f"languages: '{unknown[0]}' is no language that can be told apart; give some of {known}.")
+
+
 def _refusal(text: str, min_chars: int, recipe: WashRecipe) -> str:
-    visible = sum(map(len, text.split())) if len(text) < 8 * min_chars else min_chars
     if not text:
         return "empty"
-    if visible < min_chars:
+    if sum(map(len, text.split())) < min_chars:
         return "too_short"
     if recipe.languages and language_of(text) not in (None, *recipe.languages):
         return "other_language"
