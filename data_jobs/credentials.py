@@ -98,6 +98,7 @@ _SIGN = re.compile(
 _BARE = re.compile(rb"[^\s\"'`<>|]{3,256}+")
 _ON = re.compile(rb"[^\s\"'`<>|&,;]*+")
 _OPTION_BEFORE = re.compile(rb"(?:--?[\w-]*|\b(?:login|user|username)[ \t]+\S{1,64}[ \t]+)\Z")
+_LINE_START = re.compile(rb"[ \t>*-]*+(?:(?:export|set|env)[ \t]+)?[\w.-]*+", re.IGNORECASE)
 _NOT_THE_VALUE = re.compile(
     rb"[_.-]?(?:length|len|size|count|type|name|field|file|filename|path|dir|url|uri|ids?|policy|expir\w*|ttl|lifetime|env|hint|label|prompt"
     rb"|placeholder|regex|pattern|format|class|provider|manager|store|reset|ring|holder|endpoint|host|header|min|max|limit|budget|s|ized?|izer"
@@ -230,7 +231,7 @@ def _holds(view: bytes, name: bytes, sign: re.Match[bytes], before: bytes, span:
         return False
     if b" " in value.strip():
         return quoted and not is_blank(value) and (is_phrase(value) or (name.lower() == b"passphrase" and value.count(b" ") >= 2))
-    alone = view[span[1] : span[1] + 1] in (b"", b"\n") and not before.rpartition(b"\n")[2].rstrip(b"\w.-").strip(b" \t-_*")
+    alone = view[span[1] : span[1] + 1] in (b"", b"\n") and _LINE_START.fullmatch(before.rpartition(b"\n")[2]) is not None
     return is_password(value.strip(), quoted, loose, alone)
 
 

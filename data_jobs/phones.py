@@ -86,7 +86,7 @@ def _judged(view: bytes, start: int, end: int, regions: tuple[str, ...], told: b
 def _joined_to_more(view: bytes, start: int, end: int) -> bool:
     before, after = view[max(0, start - 2) : start], view[end : end + 2]
     last = before[-1:]
-    if last.isalnum() or last in (b"_", b"#", b"/", b"+", b"&", b"%", b"$", b"@") or re.search(rb"\d[.,:-]\Z|\w-\Z", before):
+    if last.isalnum() or last in (b"_", b".", b"#", b"/", b"+", b"&", b"%", b"$", b"@") or re.search(rb"\d[.,:-]\Z|\w-\Z", before):
         return not before.endswith((b"\\n", b"\\t")) and not re.search(rb"[^\d/]/\Z", before)
     return bool(re.match(rb"[\w%@]|[.,:/-]\d", after))
 
@@ -104,6 +104,8 @@ def _value(written: str, regions: tuple[str, ...], told: bool, other: bool) -> s
     ):
         return ""
     if written.lstrip("( ").startswith(("+", "00", "011")):
+        if other and not told and "+" not in written:
+            return ""
         return _international(re.sub(r"\A\D*(?:00|011)(?=[ -]?\(?[1-9])", "+", written), groups)
     if (other and not told) or (len(groups) > 3 and sum(len(group) == 1 for group in groups) > 1):
         return ""
