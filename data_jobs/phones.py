@@ -66,16 +66,17 @@ def find_phones(text: str, view: bytes, regions: Sequence[str]) -> Iterator[Foun
 
 
 def _judged(view: bytes, start: int, end: int, regions: tuple[str, ...], told: bool) -> Found | None:
-    if _joined_to_more(view, start, end):
-        return None
     written = view[start:end].decode("latin-1")
-    before = view[max(view.rfind(b"\n", 0, start) + 1, start - 40) : start] if not told else b""
+    if view[end : end + 1].isdigit():  # the pattern ended inside a number
+        written = _TAIL.sub("", written).rstrip(" ./(-")
+    before = view[max(0, start - 40) : start].rpartition(b"\n")[2] if not told else b""
     told = told or bool(_WORD_BEFORE.search(before))
     other = bool(_OTHER_BEFORE.search(before))
     for _ in range(4):  # what follows the number on its line may have been taken for a part of it
-        value = _value(written, regions, told, other)
-        if value and not _joined_to_more(view, start, start + len(written)):
-            return Found(start, start + len(written), "phone", value)
+        if not _joined_to_more(view, start, start + len(written)):
+            value = _value(written, regions, told, other)
+            if value:
+                return Found(start, start + len(written), "phone", value)
         shorter = _TAIL.sub("", written)
         if shorter == written:
             return None
@@ -86,7 +87,11 @@ def _judged(view: bytes, start: int, end: int, regions: tuple[str, ...], told: b
 def _joined_to_more(view: bytes, start: int, end: int) -> bool:
     before, after = view[max(0, start - 2) : start], view[end : end + 2]
     last = before[-1:]
-    if last.isalnum() or last in (b"_", b".", b"#", b"/", b"+", b"&", b"%", b"$", b"@") or re.search(rb"\d[.,:-]\Z|\w-\Z", before):
+    if (
+        last.isalnum()
+        or last in (b"_", b".", b"#", b"/", b"+", b"&", b"%", b"$", b"@")
+        or re.search(rb"\d[.,:-]\Z|\w-\Z", before)
+    ):
         return not before.endswith((b"\\n", b"\\t")) and not re.search(rb"[^\d/]/\Z", before)
     return bool(re.match(rb"[\w%@]|[.,:/-]\d", after))
 
@@ -103,24 +108,32 @@ def _value(written: str, regions: tuple[str, ...], told: bool, other: bool) -> s
         or re.fullmatch(r"\+?\d+\.\d+|[1-9]\d+/\d+", written)
     ):
         return ""
-    if written.lstrip("( ").startswith(("+", "00", "011")):
+    if written.lstrip("( ").startswith(("+", "00", "011 ", "011-")):
         if other and not told and "+" not in written:
             return ""
         return _international(re.sub(r"\A\D*(?:00|011)(?=[ -]?\(?[1-9])", "+", written), groups)
     if (other and not told) or (len(groups) > 3 and sum(len(group) == 1 for group in groups) > 1):
         return ""
+    if told and re.fullmatch(r"\d{3}[ .-]\d{4}", written):
+        return f"local {digits}"
+    return _national(written, digits, groups, regions, told)
+
+
+def _national(written: str, digits: str, groups: list[str], regions: tuple[str, ...], told: bool) -> str:
+    """The number in the country whose own way of writing it is closest to this one; "" when it is none in any."""
+    best, value = 0, ""
     for region in regions:
         number = _parsed(written, region)
-        if number is None:
+        if number is None or not _possible(number):
             continue
-        if phonenumbers.is_valid_number(number):
-            if told or _own_form(written, digits, groups, region):
-                return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
-        elif _possible(number) and (
-            (told and len(digits) >= 7) or (_own_form(written, digits, groups, region) and _reserved(digits, region))
-        ):
-            return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
-    return f"local {digits}" if told and re.fullmatch(r"\d{3}[ .-]\d{4}", written) else ""
+        valid, own = phonenumbers.is_valid_number(number), _own_form(written, digits, groups, region)
+        if not (told or own) or not (valid or told or _reserved(digits, region)):
+            continue
+        usual = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.NATIONAL)
+        likeness = 1 + 2 * valid + 3 * own + 4 * (re.findall(r"\d+", usual) == groups)
+        if likeness > best:
+            best, value = likeness, phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+    return value
 
 
 def _international(written: str, groups: list[str]) -> str:

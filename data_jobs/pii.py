@@ -170,28 +170,27 @@ _ARTICLE = re.compile(rb"(?:EAN|GTIN|UPC|ISBN|SKU|barcode|strichcode|artic|artik
 def find_cards(text: str, view: bytes) -> Iterator[Found]:
     """Numbers in a card's usual groups, of an issuer's range and length, whose check digit is right (Luhn)."""
     for match in _CARD.finditer(view):
-        start, end = match.span()
-        around = view[max(0, start - 2) : start], view[end : end + 2]
-        if (
-            _joined(around[0][-1:])
-            or _joined(around[1][:1])
-            or re.search(rb"\d[.,]\Z", around[0])
-            or re.match(rb"[.,]\d", around[1])
-        ):
-            continue
+        first, last = match.span()
         for piece in _CARD_GROUPS.finditer(match.group().decode()):
-            digits = re.sub(r"\D", "", piece.group())
-            whole = piece.start() == 0 and piece.end() == end - start
-            if not whole and view[start + piece.start() - 1 : start + piece.start()] in (b".", b"-") and piece.start():
+            start, end = first + piece.start(), first + piece.end()
+            if (start == first and _goes_on_before(view, start)) or (end == last and _goes_on_after(view, end)):
                 continue
+            # Inside a longer row of numbers a card stands between spaces.
+            if (start > first and view[start - 1 : start] != b" ") or (end < last and view[end : end + 1] != b" "):
+                continue
+            digits = re.sub(r"\D", "", piece.group())
             if len(digits) == 13 and _ARTICLE.search(view, max(0, start - 24), start):
                 continue
-            if (whole or piece.group() != digits) and _ISSUERS.fullmatch(digits) and _luhn(digits):
-                yield Found(start + piece.start(), start + piece.end(), "card", digits)
+            if _ISSUERS.fullmatch(digits) and _luhn(digits):
+                yield Found(start, end, "card", digits)
 
 
-def _joined(byte: bytes) -> bool:
-    return byte.isalnum() or byte in (b"_", b"-") if byte else False
+def _goes_on_before(view: bytes, place: int) -> bool:
+    return re.search(rb"[A-Za-z0-9_\xc0-\xff-]\Z|\d[.,]\Z", view[max(0, place - 2) : place]) is not None
+
+
+def _goes_on_after(view: bytes, place: int) -> bool:
+    return re.match(rb"[A-Za-z0-9_\xc0-\xff-]|[.,]\d", view[place : place + 2]) is not None
 
 
 def _luhn(digits: str) -> bool:
