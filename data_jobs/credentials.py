@@ -40,7 +40,7 @@ _SHORT = (
 _TOKEN = re2.compile(rf"(?:\b|\\[nrt]|%[0-9A-Fa-f]{{2}})({_SHORT})|({_ODD})".encode(), LATIN1)
 # Without a prefix: what marks them stands in the middle, and is looked for first.
 _MARKED = tuple(
-    (mark, re.compile(rb"(?<![\w+/=-])(?<!base64,)" + pattern + rb"(?![\w+/=-])"))
+    (mark, re.compile(rb"(?:(?<![\w+/-])|(?<=\\[nrt]))(?<!base64,)" + pattern + rb"(?![\w+/=-])"))
     for mark, pattern in (
         (b":AA", rb"[0-9]{8,10}:AA[\w-]{32,36}"),
         (b"Q~", rb"[\w~.-]{3}[0-9]Q~[\w~.-]{30,40}"),

@@ -130,7 +130,7 @@ def _national(written: str, digits: str, groups: list[str], regions: tuple[str, 
         if not (told or own) or not (valid or told or _reserved(digits, region)):
             continue
         usual = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.NATIONAL)
-        likeness = 1 + 2 * valid + 3 * own + 4 * (re.findall(r"\d+", usual) == groups)
+        likeness = 1 + 2 * valid + 3 * own + 4 * (len(groups) > 1 and re.findall(r"\d+", usual) == groups)
         if likeness > best:
             best, value = likeness, phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
     return value

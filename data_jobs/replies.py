@@ -61,7 +61,7 @@ def own_words(text: str) -> tuple[str, Counter[str]]:
     counts["signature_lines"] = signed - len(kept)
     if not any(line.strip() for line in kept):
         return text, Counter()
-    return ("\n".join(kept).strip("\n").rstrip(), counts) if counts.total() else (text, counts)
+    return ("\n".join(kept).strip("\n").rstrip(), +counts) if counts.total() else (text, Counter())
 
 
 def _without_quotes(lines: list[str]) -> list[str]:
