@@ -1,7 +1,8 @@
 """Washing: the text of a document without what no reader would miss, and without what nobody else should read.
 
-``washed`` changes no word. ``wash`` also masks personal data and secrets, takes quoted replies and signatures out of mail, folds long
-logs, and drops what is too short, in another language or (when asked) poor prose. Washing a washed document changes nothing.
+``washed`` changes no word. ``wash`` also masks personal data and secrets, takes running heads, notices of web sites, quoted replies and
+signatures out, folds long logs, and drops what is too short, in another language or (when asked) poor prose. Washing a washed document
+changes nothing.
 """
 
 import hashlib
@@ -15,6 +16,7 @@ import re2
 from cluster.domain.documents import Document, Dropped, Kept
 from cluster.domain.recipes import WashRecipe
 from cluster.errors import InvalidInput
+from data_jobs.boilerplate import without_boilerplate
 from data_jobs.language import known_languages, language_of
 from data_jobs.logs import folded
 from data_jobs.masking import Masker, check_masking
@@ -103,6 +105,8 @@ def wash(document: Document, min_chars: int, recipe: WashRecipe = WashRecipe()) 
 
 def _shortened(text: str, media_type: str, recipe: WashRecipe, counts: Counter[str]) -> str:
     before = counts.total()
+    text, lines = without_boilerplate(text, media_type)
+    counts["boilerplate_lines"] += lines
     if recipe.replies and media_type in REPLY_TYPES:
         text, cut = own_words(text)
         counts.update(cut)
