@@ -38,7 +38,10 @@ def _rules(text: str, words: Sequence[str], lines: Sequence[str]) -> Iterable[tu
     for size, most in _TOP_NGRAMS:
         yield f"top_{size}_gram", _top_share(words, size) > most * letters
     for size, most in _REPEATED_NGRAMS:
-        yield f"repeated_{size}_grams", _repeated_share(words, size) > most * letters
+        share = _repeated_share(words, size)
+        yield f"repeated_{size}_grams", share > most * letters
+        if not share:  # then no longer one repeats
+            return
 
 
 def _repeated(parts: Sequence[str], most_parts: float, most_characters: float) -> bool:

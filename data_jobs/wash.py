@@ -128,11 +128,15 @@ def check(recipe: WashRecipe) -> None:
 def _refusal(text: str, min_chars: int, recipe: WashRecipe) -> str:
     if not text:
         return "empty"
-    if sum(map(len, text.split())) < min_chars:
+    if _visible(text[: 8 * min_chars]) < min_chars and _visible(text) < min_chars:
         return "too_short"
     if recipe.languages and language_of(text) not in (None, *recipe.languages):
         return "other_language"
     return poor(text) if recipe.quality == "gopher" else ""
+
+
+def _visible(text: str) -> int:
+    return sum(map(len, text.split()))
 
 
 def _masked_meta(value: Any, masker: Masker) -> Any:
