@@ -35,6 +35,7 @@ from data_jobs.on_ray import Row as RayRow
 from data_jobs.on_ray import connect, mapped
 from data_jobs.sources import gather
 from data_jobs.threads import read_threads
+from data_jobs.wash import check
 
 _ROWS: TypeAdapter[list[Row]] = TypeAdapter(list[Row])
 
@@ -47,6 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def convert(job: JobRun, recipe: ConversationsRecipe) -> dict[str, Any]:
     """Makes the recipe's dataset; returns the report. Raises InvalidInput when no conversation gives a row."""
     began = time.monotonic()
+    check(recipe.wash)
     found = gather(recipe.paths, job.settings.home / "spool" / recipe.dataset, job.settings.sources)
     files = found.files
     job.progress(0.05, f"reading {len(files)} files")

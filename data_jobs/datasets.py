@@ -2,12 +2,16 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from cluster.artifacts import Artifacts
 from cluster.catalog import Work, datasets
 from cluster.domain.base import digest_of
+from cluster.domain.conversations import Message
 from cluster.domain.datasets import Dataset, DatasetKind, Row, rows_digest
+from cluster.domain.recipes import WashRecipe
 from cluster.errors import Conflict, InvalidInput
+from data_jobs.masking import masked
 
 
 def content_key(row: Row) -> str:
@@ -21,6 +25,21 @@ def distinct(rows: Iterable[Row]) -> list[Row]:
     for row in rows:
         found.setdefault(content_key(row), row)
     return list(found.values())
+
+
+def masked_row(row: Row, recipe: WashRecipe) -> Row:
+    """The row with personal data and secrets masked, the same value by the same mark in all its texts."""
+    values = row.model_dump()
+    places = [name for name in ("question", "answer", "chosen", "rejected", "text") if values.get(name)]
+    history, passages = values.get("history", ()), values.get("passages", ())
+    texts = [values[name] for name in places] + [message["content"] for message in history] + list(passages)
+    clean = iter(masked(texts, recipe))
+    changes: dict[str, Any] = {name: next(clean) for name in places}
+    if history:
+        changes["history"] = tuple(Message(role=message["role"], content=next(clean)) for message in history)
+    if passages:
+        changes["passages"] = tuple(next(clean) for _ in passages)
+    return row.model_copy(update=changes)
 
 
 def publish(artifacts: Artifacts, name: str, kind: DatasetKind, agent: str | None, rows: Sequence[Row]) -> Dataset:

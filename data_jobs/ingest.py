@@ -36,6 +36,7 @@ from data_jobs.progress import Rate
 from data_jobs.report import page
 from data_jobs.shards import Shards
 from data_jobs.sources import gather
+from data_jobs.wash import check
 
 _READ_BYTES, _READ_PIECES = 4 << 20, 256
 _EMBED_CHARS, _EMBED_DOCUMENTS = 256 << 10, 512
@@ -87,6 +88,7 @@ class Ingest:
 
     def run(self) -> dict[str, Any]:
         recipe, job = self.recipe, self.job
+        check(recipe.wash)
         pieces, refused = self._found()
         if recipe.dry_run:
             return self._outlook(pieces, refused)

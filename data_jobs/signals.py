@@ -15,7 +15,7 @@ from cluster import job_run
 from cluster.catalog import Work, conversations, questions
 from cluster.catalog import signals as catalog_signals
 from cluster.domain.datasets import Dataset, Row
-from cluster.domain.recipes import SignalsRecipe
+from cluster.domain.recipes import SignalsRecipe, WashRecipe
 from cluster.domain.signals import Consequence, consequences
 from cluster.job_run import JobRun
 from data_jobs import datasets
@@ -37,7 +37,7 @@ def curate(job: JobRun, recipe: SignalsRecipe) -> dict[str, Any]:
     for one in made:
         if one.row is not None:
             groups[one.row.kind, None if one.row.kind == "router" else one.agent].append(one)
-    built = {key: _dataset(job, key, group) for key, group in sorted(groups.items(), key=str)}
+    built = {key: _dataset(job, key, group, recipe.wash) for key, group in sorted(groups.items(), key=str)}
     job.progress(0.7, f"recording {len(built)} datasets")
     with job.catalog.transaction() as work:
         for key, dataset in built.items():
@@ -74,9 +74,9 @@ def _waiting(work: Work, agent: str | None) -> tuple[list[str], list[Consequence
     return ids, [one for one in made if one.signal_id in set(ids)]
 
 
-def _dataset(job: JobRun, key: Key, group: Sequence[Consequence]) -> Dataset:
+def _dataset(job: JobRun, key: Key, group: Sequence[Consequence], wash: WashRecipe) -> Dataset:
     kind, agent = key
-    rows: list[Row] = datasets.distinct(one.row for one in group if one.row is not None)
+    rows: list[Row] = datasets.distinct(datasets.masked_row(one.row, wash) for one in group if one.row is not None)
     name = f"signals-{kind}" if agent is None else f"{agent}-signals-{kind}"
     return datasets.publish(job.artifacts, name, rows[0].kind, agent, rows)
 

@@ -17,6 +17,7 @@ from data_jobs.categories import Categories, opened
 from data_jobs.chat_files import Place, conversations
 from data_jobs.chat_formats import Said, Thread, Unusable
 from data_jobs.conversation_quality import Score, quality
+from data_jobs.masking import masked
 from data_jobs.on_ray import Row as RayRow
 from data_jobs.wash import washed
 
@@ -154,7 +155,7 @@ def _too_bad(thread: Thread, recipe: ConversationsRecipe, score: Score | None) -
 
 def _washed(texts: Sequence[str], recipe: WashRecipe) -> list[str]:
     """All texts of one conversation, washed together, so that what is masked bears one mark throughout."""
-    return [washed(text).strip() for text in texts]
+    return masked([washed(text).strip() for text in texts], recipe)
 
 
 def _clean(thread: Thread, recipe: WashRecipe) -> Thread:

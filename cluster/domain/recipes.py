@@ -3,7 +3,7 @@
 from datetime import date
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from cluster.domain.base import Frozen, Name
 from cluster.domain.datasets import DatasetKind
@@ -118,8 +118,54 @@ class GateRecipe(Frozen):
     promote: bool = True
 
 
+PiiKind = Literal["email", "phone", "iban", "card", "ip"]
+
+
 class WashRecipe(Frozen):
-    """What washing takes out of documents."""
+    """What washing takes out of documents. Secrets (keys, tokens, passwords) are taken out whatever the recipe says."""
+
+    mask: tuple[PiiKind, ...] = Field(
+        default=("email", "phone", "iban", "card", "ip"), description="personal data replaced by [EMAIL_1], [PHONE_1], …"
+    )
+    names: bool = Field(default=False, description="also people's names and places; needs the presidio extra and its models")
+    phone_regions: tuple[str, ...] = Field(
+        default=("US", "GB", "DE", "FR"), description="countries (ISO 3166) whose numbers are known without their country code"
+    )
+    languages: tuple[str, ...] = Field(
+        default=(), description="ISO 639-1 codes to keep; empty: any. Short texts are never judged"
+    )
+    quality: Literal["none", "gopher"] = Field(
+        default="none",
+        description="gopher: the rules of Rae et al. 2021 and Raffel et al. 2020. They are rules for prose from the web: code, "
+        "tables and command references fail them, so the default is none",
+    )
+    fold_from: int = Field(
+        default=12, ge=0, description="log lines, stack frames or equal lines in a row that are folded; 0: never, else at least 8"
+    )
+    replies: bool = Field(default=True, description="take quoted replies and signatures out of mail and chats")
+
+    @field_validator("phone_regions")
+    @classmethod
+    def _regions(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        wrong = [code for code in value if not (len(code) == 2 and code.isascii() and code.isalpha() and code.isupper())]
+        if wrong:
+            raise ValueError(f"'{wrong[0]}' is not a country code; give two capital letters such as US or DE")
+        return value
+
+    @field_validator("languages")
+    @classmethod
+    def _codes(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        wrong = [code for code in value if not (2 <= len(code) <= 3 and code.isascii() and code.isalpha() and code.islower())]
+        if wrong:
+            raise ValueError(f"'{wrong[0]}' is not a language code; give ISO 639-1 letters such as en or de")
+        return value
+
+    @field_validator("fold_from")
+    @classmethod
+    def _enough_to_fold(cls, value: int) -> int:
+        if 0 < value < 8:
+            raise ValueError(f"fold_from {value} would fold what it has to keep; give 0 (never) or at least 8")
+        return value
 
 
 class FieldsRecipe(Frozen):
@@ -224,6 +270,7 @@ class SignalsRecipe(Frozen):
     """Signals that are not in a dataset yet → SFT, DPO and router datasets, and regression questions."""
 
     agent: Name | None = Field(default=None, description="default: every agent with signals")
+    wash: WashRecipe = Field(default=WashRecipe(mask=()), description="secrets are taken out in any case")
 
 
 Recipe = Annotated[
