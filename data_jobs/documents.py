@@ -37,7 +37,7 @@ def how_read(recipe: IngestRecipe) -> str:
 
 def read_group(row: Row, recipe: IngestRecipe, root: str) -> Iterator[Row]:
     """Ray Data's step: the pieces of a group to documents, kept or refused, in one shard; gives how much was read."""
-    pieces = [Piece(*one) for one in json.loads(row["pieces"])]
+    pieces = [Piece(*one) for one in row["pieces"]]
     rows = [made for piece in pieces for made in read_piece(piece, recipe)]
     name = group_key(piece.key for piece in pieces)
     Shards(root).write(name, _table(rows), [piece.key for piece in pieces])

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -23,14 +23,15 @@ from cluster import job_run
 from cluster.catalog import Work, corpora, forgotten
 from cluster.domain.documents import CorpusVersion, Dropped, IngestReport, Quarantined, is_of
 from cluster.domain.recipes import IngestRecipe
-from cluster.embedding import embedder_name
+from cluster.embedding import dimension_of, embedder_name
 from cluster.errors import InvalidInput, NotFound
 from cluster.job_run import JobRun
 from cluster.passage_index import PassageIndex
+from cluster.settings import cpu_cores
 from data_jobs import index
 from data_jobs.documents import OUTLINE, how_read, read_group, refusal_of
 from data_jobs.duplicates import Fingerprint, find_duplicates
-from data_jobs.on_ray import Row, connect, spread
+from data_jobs.on_ray import Row, Step, connect, spread
 from data_jobs.pieces import Piece, group_key, grouped, pieces_of
 from data_jobs.progress import Rate
 from data_jobs.report import page
@@ -40,8 +41,13 @@ from data_jobs.wash import check
 
 _READ_BYTES, _READ_PIECES = 4 << 20, 256
 _EMBED_CHARS, _EMBED_DOCUMENTS = 256 << 10, 512
-_INLINE = 1 << 20
-"""Bytes below which the driver does the work itself: starting a worker would take longer."""
+"""What is kept as one shard, at most."""
+_FILE_COSTS = 2 << 10
+"""What opening a file costs, in bytes read meanwhile."""
+_READ_PER_TASK, _CHUNK_PER_TASK, _EMBED_PER_TASK = 32 << 20, 12 << 20, 384 << 10
+"""Bytes, and characters, that make a task of some seconds."""
+_READ_HERE, _EMBED_HERE = 1 << 20, 256 << 10
+"""Bytes to read, and characters to embed, below which the driver does the work itself: starting workers would take longer."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -157,12 +163,12 @@ class Ingest:
             grouped([one for one in pieces if one.key not in there], lambda one: one.key, _size, _READ_BYTES, _READ_PIECES)
         )
         names = [group_key(piece.key for piece in group) for group in groups]
-        items = [{"pieces": json.dumps(group)} for group in groups]
+        items = [({"pieces": group}, float(sum(map(_size, group)) + len(group) * _FILE_COSTS)) for group in groups]
         total = sum(map(_size, pieces))
         new = sum(_size(piece) for group in groups for piece in group)
         rate = Rate(self.job, 0.02, 0.4, "reading", new / 1e6, "MB")
         step = partial(read_group, recipe=self.recipe, root=self.washed.root)
-        for done in self._each(items, step, new):
+        for done in self._each(items, step, new < _READ_HERE, _READ_PER_TASK):
             rate.add(done["bytes"] / 1e6)
         self.job.progress(0.4, f"read {new / 1e6:.1f} MB, knew {(total - new) / 1e6:.1f} MB")
         self._lap("read")
@@ -212,7 +218,7 @@ class Ingest:
         self.job.progress(0.92, "indexing")
         passages = sum(rows for one, (_, _, rows) in there.items() if one not in set(without))
         passages += sum(len(batch) for name in names for batch in self.embedded.batches(name, ["identity"]))
-        dimension = index.opened(self.embedder).dimension if self.recipe.vectors else 0
+        dimension = base.dimension if base else dimension_of(self.embedder) if self.recipe.vectors else 0
         made_of = {"digest": digest, "documents": len(inventory.kept), "embedder": self.how["embedder"]}
         # Of what is to be forgotten no trace may stay in the new index; other dead rows may wait.
         compact = bool(self.forgotten)
@@ -256,19 +262,22 @@ class Ingest:
                 name = group_key([*identities, *map(str, self.how.values())])
                 names.append(name)
                 if name not in there:
-                    items.append({"shard": shard, "documents": identities, "name": name})
-                    chars_left += sum(chars for _, chars in group)
+                    chars = sum(chars for _, chars in group)
+                    items.append(({"shard": shard, "documents": identities, "name": name}, float(chars)))
+                    chars_left += chars
         doing = "embedding" if self.recipe.vectors else "chunking"
         rate = Rate(self.job, 0.45, 0.9, doing, chars_left / 1e6, "MB")
+        here = chars_left < (_EMBED_HERE if self.recipe.vectors else _READ_HERE)
         step = partial(
             index.embed_group,
             recipe=self.recipe,
             embedder=self.embedder,
             washed=self.washed.root,
             embedded=self.embedded.root,
+            threads=cpu_cores() if here else 1,
         )
         passages = 0
-        for done in self._each(items, step, chars_left):
+        for done in self._each(items, step, here, _EMBED_PER_TASK if self.recipe.vectors else _CHUNK_PER_TASK):
             passages += done["passages"]
             rate.add(done["chars"] / 1e6, passages=float(passages))
         self._lap("embed")
@@ -277,14 +286,14 @@ class Ingest:
     def _is_forgotten(self, source: str) -> bool:
         return any(is_of(source, one) for one in self.forgotten)
 
-    def _each(self, items: Sequence[Row], step: Callable[[Row], Iterator[Row]], size: int) -> Iterator[Row]:
-        """``step`` over the items: here when there is little to do, else on Ray."""
-        if size < _INLINE:
-            for item in items:
+    def _each(self, items: Sequence[tuple[Row, float]], step: Step, here: bool, per_task: float) -> Iterator[Row]:
+        """``step`` over the items, each with its weight: in this process when there is little to do, else on Ray."""
+        if here:
+            for item, _ in items:
                 yield from step(item)
         else:
             connect(self.job.settings, self.job.local)
-            yield from spread(items, step, self.job.settings)
+            yield from spread(items, step, self.job.settings, per_task)
 
     def _publish_report(self, report: IngestReport, inventory: Inventory) -> str:
         """The whole report as files: a page to look at, and every refusal, of which the run's record holds the first only."""

@@ -1,8 +1,11 @@
 """Where a data job meets Ray: connecting, and running a step over its input in few, bounded tasks."""
 
 import contextlib
+import json
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from cluster.errors import Unavailable
@@ -69,6 +72,26 @@ def mapped(items: Sequence[Row], step: Step, settings: Settings, total_bytes: in
     yield from dataset_of(items, blocks).flat_map(step, compute=tasks(settings)).iter_rows()
 
 
-def spread(items: Sequence[Row], step: Step, settings: Settings) -> Iterator[Row]:
-    """What ``step`` makes of every item, as it comes, a task for each: for items that are a task's worth of work."""
-    yield from dataset_of(items, len(items)).flat_map(step, compute=tasks(settings)).iter_rows()
+def spread(items: Sequence[tuple[Row, float]], step: Step, settings: Settings, most: float) -> Iterator[Row]:
+    """What ``step`` makes of every item, as tasks come to their end. An item stands with its weight, and a task takes neighbours of
+    about ``most`` in all: Ray Data looks for ended tasks ten times a second and spends some hundredths on each, so a task should last
+    seconds. A small job is divided among the cores evenly."""
+    import ray
+
+    cores = cpu_cores() if settings.ray.address is None else int(ray.cluster_resources().get("CPU", 1))
+    total = sum(weight for _, weight in items)
+    count = cores * max(1, math.ceil(total / (most * cores)))
+    bundles: list[list[Row]] = [[]]
+    done = 0.0
+    for item, weight in items:
+        if done >= total * len(bundles) / count and bundles[-1]:
+            bundles.append([])
+        bundles[-1].append(item)
+        done += weight
+    rows = [{"bundle": json.dumps(bundle)} for bundle in bundles if bundle]
+    yield from dataset_of(rows, len(rows)).flat_map(partial(_bundled, step=step), compute=tasks(settings)).iter_rows()
+
+
+def _bundled(row: Row, step: Step) -> Iterator[Row]:
+    for item in json.loads(row["bundle"]):
+        yield from step(item)

@@ -6,6 +6,6 @@ sentence-transformers.
 """
 
 from cluster.embedding.opened import TOKENS_PER_BATCH, Embedder, Vectors
-from cluster.embedding.weights import DEFAULT, PINNED, embedder_name, model_directory
+from cluster.embedding.weights import DEFAULT, PINNED, dimension_of, embedder_name, model_directory
 
-__all__ = ["DEFAULT", "PINNED", "TOKENS_PER_BATCH", "Embedder", "Vectors", "embedder_name", "model_directory"]
+__all__ = ["DEFAULT", "PINNED", "TOKENS_PER_BATCH", "Embedder", "Vectors", "dimension_of", "embedder_name", "model_directory"]

@@ -60,6 +60,14 @@ def embedder_name(path_or_name: str | Path) -> str:
     return f"{Path(path_or_name).name}@{digest[:12]}"
 
 
+def dimension_of(path_or_name: str | Path) -> int:
+    """The length of the embedder's vectors, without opening it where its pooling says so."""
+    directory = model_directory(path_or_name)
+    pooling = directory / "1_Pooling" / "config.json"
+    stated = json.loads(pooling.read_text()).get("word_embedding_dimension") if pooling.is_file() else None
+    return int(stated or config_of(directory)["hidden_size"])
+
+
 def config_of(directory: Path) -> dict[str, Any]:
     """The model's config.json. Raises InvalidInput without one."""
     try:

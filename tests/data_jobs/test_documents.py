@@ -1,6 +1,5 @@
 """Finding files and reading them into rows, without Ray: the steps are plain functions."""
 
-import json
 import os
 import random
 from pathlib import Path
@@ -68,7 +67,7 @@ def test_a_group_is_kept_as_a_shard_that_names_its_pieces(files: Any, tmp_path: 
     files.raw("b.txt", "hi")
     asked = recipe(files.root)
     pieces = pieces_of([(one.path, one.source) for one in found(files.root)], how_read(asked))
-    (done,) = read_group({"pieces": json.dumps(pieces)}, asked, str(tmp_path / "washed"))
+    (done,) = read_group({"pieces": pieces}, asked, str(tmp_path / "washed"))
     shards = Shards(str(tmp_path / "washed"))
     assert shards.names() == [done["shard"]]
     assert shards.keys(done["shard"]) == [piece.key for piece in pieces]
