@@ -25,9 +25,9 @@ _DOCUMENT = ("source", "document_id", "identity", "digest", "media_type", "title
 
 
 @cache
-def opened(embedder: str, threads: int = 1) -> Embedder:
+def opened(embedder: str, threads: int = 1, bulk: bool = True) -> Embedder:
     """The embedder, opened once in each worker process. One thread: Ray runs one task a core."""
-    return Embedder(embedder, threads=threads, bulk=True)
+    return Embedder(embedder, threads=threads, bulk=bulk)
 
 
 def as_embedded(passage: Passage) -> str:
@@ -52,7 +52,9 @@ def corpus_digest(identities: Iterable[str], how: dict[str, Any]) -> str:
     return digest_of({"documents": sorted(identities), **how})
 
 
-def embed_group(row: Row, recipe: IngestRecipe, embedder: str, washed: str, embedded: str, threads: int = 1) -> Iterator[Row]:
+def embed_group(
+    row: Row, recipe: IngestRecipe, embedder: str, washed: str, embedded: str, threads: int = 1, bulk: bool = True
+) -> Iterator[Row]:
     """Ray Data's step: some documents of a shard to passages with vectors, in one shard; gives how many."""
     documents = [
         (document_of(one, recipe.corpus), one["identity"])
@@ -61,7 +63,7 @@ def embed_group(row: Row, recipe: IngestRecipe, embedder: str, washed: str, embe
     ruler = tokens_of(embedder) if recipe.chunk_unit == "tokens" else None
     made = [(identity, chunk(document, recipe.chunk_size, recipe.overlap, ruler)) for document, identity in documents]
     passages = [passage for _, found in made for passage in found]
-    vectors = _vectors(passages, opened(embedder, threads)) if recipe.vectors else None
+    vectors = _vectors(passages, opened(embedder, threads, bulk)) if recipe.vectors else None
     Shards(embedded).write(row["name"], _table(made, vectors), [row["name"]])
     yield {"passages": len(passages), "chars": sum(len(document.text) for document, _ in documents)}
 

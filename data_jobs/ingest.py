@@ -42,6 +42,8 @@ from data_jobs.wash import check
 _READ_BYTES, _READ_PIECES = 4 << 20, 256
 _EMBED_CHARS, _EMBED_DOCUMENTS = 256 << 10, 512
 """What is kept as one shard, at most."""
+_FEW = 48 << 10
+"""Characters that are embedded before torch, which is faster, has been imported."""
 _FILE_COSTS = 2 << 10
 """What opening a file costs, in bytes read meanwhile."""
 _READ_PER_TASK, _CHUNK_PER_TASK, _EMBED_PER_TASK = 32 << 20, 12 << 20, 384 << 10
@@ -275,6 +277,7 @@ class Ingest:
             washed=self.washed.root,
             embedded=self.embedded.root,
             threads=cpu_cores() if here else 1,
+            bulk=chars_left > _FEW,
         )
         passages = 0
         for done in self._each(items, step, here, _EMBED_PER_TASK if self.recipe.vectors else _CHUNK_PER_TASK):
