@@ -13,8 +13,9 @@ from cluster.domain.base import Frozen, new_id
 from cluster.errors import InvalidInput
 
 _ROWS_AT_A_TIME = 10_000
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
-_NUMBER = re.compile(r"[+-]?(?:\d[\d., ]*|\.\d+)(?:[eE][+-]?\d+)?%?")
+_NUMBER = re.compile(r"[+-]?(?:\d[\d.,' ]*|\.\d+)(?:[eE][+-]?\d+)?\s?[%€$£]?")
+# OWASP's list for "CSV injection": what makes a spreadsheet take a cell for a formula, the full-width forms too.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
 def export_rows(rows: Iterator[Frozen], form: Literal["jsonl", "csv", "parquet"], file: Path | None) -> int:

@@ -16,7 +16,6 @@ from data_jobs.ruler import Characters, Ruler
 _PLAIN = {"text/plain", "text/csv", "application/pdf", "message/rfc822", "application/mbox"}
 """Where a line that begins with # is no heading. Everything else is Markdown, or was made into it."""
 _HEADING = re.compile(r"(#{1,6})[ \t]+(.*\S)[ \t]*")
-_CLOSING = re.compile(r"(?:^|[ \t]+)#+$")
 _FENCE = re.compile(r"[ \t]{0,3}(```+|~~~+)")
 _FENCED = re.compile(
     r"^[ \t]{0,3}(`{3,}|~{3,})[^\n]*\n(?:.*?\n)?(?:[ \t]{0,3}\1[`~]*[ \t]*$|\Z)|^[ \t]{0,3}(?:`{3,}|~{3,}).*\Z", re.M | re.S
@@ -87,10 +86,16 @@ def _sections(document: Document) -> Iterator[tuple[str, Span]]:
             yield _said(path), (start, place)
             level = len(found.group(1))
             path = [step for step in path if step[0] < level]
-            path.append((level, _CLOSING.sub("", found.group(2)) or found.group(2)))
+            path.append((level, _heading(found.group(2))))
             start = place + len(line)
         place += len(line)
     yield _said(path), (start, place)
+
+
+def _heading(said: str) -> str:
+    """A heading without the hashes that may close it."""
+    bare = said.rstrip("#")
+    return bare.rstrip() if bare.endswith((" ", "\t")) else said
 
 
 def _said(path: list[tuple[int, str]]) -> str:

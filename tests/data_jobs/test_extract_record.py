@@ -5,11 +5,9 @@ import decimal
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from data_jobs.extract.part import Options, Part
-from data_jobs.extract.record import as_part, finished, has_field, plain, safe_cell, too_deep, whole
+from data_jobs.extract.record import as_part, finished, has_field, plain, too_deep, whole
 
 NESTED = {"id": 7, "post": {"head": "Rent", "inner": {"text": "It is 900."}}, "a.b": "dotted"}
 
@@ -79,26 +77,3 @@ def test_no_two_parts_have_one_name() -> None:
     assert [part.name for part in finished(Part(text="", name=name) for name in names)] == [
         "A-1", "A-1 (2)", "A-1 (3)", "A-1 (4)", "", "",
     ]  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    "cell", ["=CMD()", "+1+cmd", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "\n=1", " =1", "＝1+1", "-", "--5", "=-5", "+a1"]
-)
-def test_what_a_spreadsheet_would_run_gets_an_apostrophe(cell: str) -> None:
-    assert safe_cell(cell) == "'" + cell
-
-
-@pytest.mark.parametrize(
-    "cell", ["-5", "+3.2", "-1,234.50", "-2e-3", "-7 %", "-5 €", "5-4", "a=b", "", "Oak House", "mail@x.example"]
-)
-def test_numbers_and_words_stay_as_they_are(cell: str) -> None:
-    assert safe_cell(cell) == cell
-
-
-@given(st.text())
-def test_no_safe_cell_begins_as_a_formula_that_is_no_number(text: str) -> None:
-    cell = safe_cell(text)
-    assert cell.endswith(text)
-    shown = cell.lstrip(" ")
-    assert not shown.startswith(("=", "@", "\t", "\r"))
-    assert not shown.startswith(("+", "-")) or not any(sign.isalpha() and sign not in "eE" for sign in shown)
