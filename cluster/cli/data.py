@@ -6,7 +6,7 @@ from typing import Annotated, Any, Iterator, Literal, TypeVar
 
 import typer
 
-from cluster.catalog import corpora, datasets
+from cluster.catalog import corpora, datasets, forgotten
 from cluster.cli.console import AskedMode, Detach, Json, emit, home, note, table
 from cluster.domain.base import Frozen
 from cluster.domain.forgetting import Held
@@ -197,11 +197,12 @@ def list_corpora(as_json: Json = False) -> None:
     """List corpora and their versions."""
     with home.catalog.reading() as work:
         found = [version for name in corpora.names(work) for version in corpora.versions(work, name)]
-    rows = [(one.corpus, one.version, one.documents, one.passages, one.digest[:12]) for one in found]
+        marked = forgotten.marks(work, "corpus")
+    rows = [(one.corpus, one.version, one.documents, one.passages, one.digest[:12], marked.get(one.corpus, "")) for one in found]
     emit(
-        [one.model_dump() for one in found],
+        [{**one.model_dump(), "rebuild": marked.get(one.corpus)} for one in found],
         as_json,
-        lambda: table("Corpora", ("corpus", "version", "documents", "passages", "digest"), rows),
+        lambda: table("Corpora", ("corpus", "version", "documents", "passages", "digest", "to be built again"), rows),
     )
 
 
@@ -210,11 +211,14 @@ def list_datasets(as_json: Json = False) -> None:
     """List datasets, newest first."""
     with home.catalog.reading() as work:
         found = datasets.everything(work)
-    rows = [(one.ref, one.kind, one.agent, one.rows, f"{one.created_at:%Y-%m-%d %H:%M}") for one in found]
+        marked = forgotten.marks(work, "dataset")
+    rows = [
+        (one.ref, one.kind, one.agent, one.rows, f"{one.created_at:%Y-%m-%d %H:%M}", marked.get(one.digest, "")) for one in found
+    ]
     emit(
-        [one.model_dump(mode="json") for one in found],
+        [{**one.model_dump(mode="json"), "replaced": marked.get(one.digest)} for one in found],
         as_json,
-        lambda: table("Datasets", ("dataset", "kind", "agent", "rows", "made"), rows),
+        lambda: table("Datasets", ("dataset", "kind", "agent", "rows", "made", "replaced because it"), rows),
     )
 
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from cluster.catalog import releases
+from cluster.catalog import forgotten, releases
 from cluster.cli.console import Json, emit, home, note, out, table
 from cluster.domain.releases import ReleaseDiff
 
@@ -19,13 +19,28 @@ def list_releases(agent: Annotated[str | None, typer.Argument()] = None, as_json
         names: dict[tuple[str, str], list[str]] = {}
         for (owner, alias), version in releases.all_aliases(work).items():
             names.setdefault((owner, version), []).append(alias)
+        marked = forgotten.marks(work, "release")
     rows = [
-        (one.ref, ", ".join(names.get((one.agent, one.version), [])), one.reason, one.parent, one.digest[:12]) for one in found
+        (
+            one.ref,
+            ", ".join(names.get((one.agent, one.version), [])),
+            one.reason,
+            one.parent,
+            one.digest[:12],
+            marked.get(one.ref, ""),
+        )
+        for one in found
     ]
     value = [
-        {**one.model_dump(mode="json", exclude={"card"}), "aliases": names.get((one.agent, one.version), [])} for one in found
+        {
+            **one.model_dump(mode="json", exclude={"card"}),
+            "aliases": names.get((one.agent, one.version), []),
+            "rebuild": marked.get(one.ref),
+        }
+        for one in found
     ]
-    emit(value, as_json, lambda: table("Releases", ("release", "aliases", "because", "parent", "digest"), rows))
+    columns = ("release", "aliases", "because", "parent", "digest", "to be built again")
+    emit(value, as_json, lambda: table("Releases", columns, rows))
 
 
 @app.command()

@@ -117,6 +117,9 @@ def test_questions_are_made_from_a_corpus_and_forgotten_with_their_document(
     after = value(treadle("data", "ingest", str(documents), "--corpus", "kb", "--json"))
     assert after["documents"]["dropped"]["forgotten"] >= 1
     assert after["version"] == 2
+    listed = value(treadle("data", "datasets", "--json"))
+    assert {one["digest"]: one["replaced"] for one in listed}[held["datasets"][0]["digest"]].startswith("holds document")
+    assert [one["rebuild"] for one in value(treadle("data", "corpora", "--json"))] == [None, None]  # it was built again
     unknown = treadle("data", "forget", "no-such.md")
     assert unknown.returncode == 1
     assert "Nothing holds a document 'no-such.md'" in unknown.stderr
