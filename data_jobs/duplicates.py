@@ -5,6 +5,7 @@ is a document's name and digest, and the keys of one band at a time.
 """
 
 import math
+import os
 import sys
 import tempfile
 from array import array
@@ -20,6 +21,8 @@ from cluster.domain.documents import Dropped
 
 PERMUTATIONS = 256
 _SHORTEST = 30
+_ROWS_AT_A_TIME = 8192
+_COLUMN_BYTES = 32 << 20
 _MISSED_AT_MOST = 1e-4
 _APART = bytes(byte if byte >= 128 or chr(byte).isalnum() or byte == ord("_") else ord(" ") for byte in range(256))
 """ASCII that parts words becomes a space; three times as fast as a pattern, which all texts go through."""
@@ -67,16 +70,41 @@ def find_duplicates(prints: Iterable[Fingerprint], threshold: float) -> list[Dro
                 file.write(one.signature)
                 count += 1
         file.flush()
-        shape = (count, PERMUTATIONS)
-        signatures = np.memmap(file, dtype="<u4", mode="r", shape=shape) if count else np.zeros(shape, dtype="<u4")
-        return list(_dropped(sorted(names), signatures, threshold))
+        return list(_dropped(sorted(names), Signatures(file.fileno(), count), threshold))
 
 
-def _dropped(names: list[tuple[str, bytes, int]], signatures: NDArray[np.uint32], threshold: float) -> Iterator[Dropped]:
+class Signatures:
+    """Signatures in a file, one after another. Read and not mapped: pages of a mapping count as this process's memory."""
+
+    def __init__(self, file: int, count: int) -> None:
+        self._file, self._count = file, count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def columns(self, width: int) -> Iterator[NDArray[np.uint32]]:
+        """All signatures' values, ``width`` neighbouring columns at a time (n, width), with as many passes over the file as memory asks."""
+        last = PERMUTATIONS - PERMUTATIONS % width
+        step = max(1, _COLUMN_BYTES // max(1, self._count * width * 4)) * width
+        for start in range(0, last, step):
+            stop = min(last, start + step)
+            held = np.empty((stop - start, self._count), dtype="<u4")
+            for row in range(0, self._count, _ROWS_AT_A_TIME):
+                held[:, row : row + _ROWS_AT_A_TIME] = self.rows(row, _ROWS_AT_A_TIME)[:, start:stop].T
+            for column in range(0, stop - start, width):
+                yield held[column : column + width].T
+
+    def rows(self, first: int, count: int = 1) -> NDArray[np.uint32]:
+        """Whole signatures from ``first`` on (count, 256)."""
+        data = os.pread(self._file, 4 * PERMUTATIONS * count, 4 * PERMUTATIONS * first)
+        return np.frombuffer(data, dtype="<u4").reshape(-1, PERMUTATIONS)
+
+
+def _dropped(names: list[tuple[str, bytes, int]], signatures: Signatures, threshold: float) -> Iterator[Dropped]:
     """In order of source: a document is compared with those kept so far that share a band with it."""
     bands, rows = _bands(threshold)
     enough = _shared_at_least(bands, threshold**rows)
-    buckets = _buckets(signatures, bands, rows)
+    buckets = _buckets(signatures, rows)
     kept_in: dict[int, list[int]] = defaultdict(list)
     source_of: dict[int, str] = {}
     first_of: dict[bytes, str] = {}
@@ -97,24 +125,23 @@ def _dropped(names: list[tuple[str, bytes, int]], signatures: NDArray[np.uint32]
             kept_in[bucket].append(row)
 
 
-def _nearest(signatures: NDArray[np.uint32], row: int, candidates: list[int], threshold: float) -> int | None:
+def _nearest(signatures: Signatures, row: int, candidates: list[int], threshold: float) -> int | None:
     if not candidates:
         return None
     others = np.array(sorted(candidates))
-    likeness = np.mean(signatures[others] == signatures[row], axis=1)
+    likeness = np.mean(np.concatenate([signatures.rows(other) for other in others]) == signatures.rows(row), axis=1)
     best = int(np.argmax(likeness))
     return int(others[best]) if likeness[best] >= threshold else None
 
 
-def _buckets(signatures: NDArray[np.uint32], bands: int, rows: int) -> list[list[int]]:
+def _buckets(signatures: Signatures, rows: int) -> list[list[int]]:
     """For each row the buckets that it shares with another row. A bucket is a band and the values in it; alone in it is nobody's twin."""
     if len(signatures) < 2:
-        return [[] for _ in signatures]
+        return [[] for _ in range(len(signatures))]
     # A band's key is a sum with odd factors modulo 2^64: keys that are equal by chance only cost a comparison.
     factors = np.random.default_rng(42).integers(2**63, size=rows, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
     members, buckets, number = [], [], 0
-    for band in range(bands):
-        columns = signatures[:, band * rows : (band + 1) * rows]
+    for columns in signatures.columns(rows):
         keys = (columns.astype(np.uint64) * factors).sum(axis=1, dtype=np.uint64) if rows > 1 else columns[:, 0].copy()
         order = np.argsort(keys)
         sorted_keys = keys[order]

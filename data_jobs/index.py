@@ -1,7 +1,7 @@
 """Documents to passages with vectors, on Ray's workers; and the index of them, continued from the version before, in the driver."""
 
 import tempfile
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -99,13 +99,16 @@ class NewIndex:
     ) -> None:
         self.base, self.without, self.shards, self.names, self.compact = base, without, shards, names, compact
 
-    def publish(self, artifacts: Artifacts, dimension: int, expected: int, meta: dict[str, Any]) -> Bundle:
-        """Builds the index beside its place, a document at a time, and publishes it."""
+    def publish(
+        self, artifacts: Artifacts, dimension: int, expected: int, meta: dict[str, Any], done: Callable[[int], None]
+    ) -> Bundle:
+        """Builds the index beside its place, a document at a time, and publishes it. ``done`` hears of passages as they are added."""
         with tempfile.TemporaryDirectory(prefix="treadle-index-") as scratch:
             place = Path(scratch) / "index"
             builder = IndexBuilder(place, dimension, expected, meta["embedder"], self.base, self.without, self.compact)
             for document_id, identity, passages, vectors in self._documents():
                 builder.add(document_id, identity, passages, vectors)
+                done(len(passages))
             builder.finish(**meta["how"])
             return artifacts.publish("index", place, {**meta, "passages": builder.passages})
 

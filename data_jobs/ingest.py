@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from cluster import job_run
 from cluster.catalog import Work, corpora, forgotten
-from cluster.domain.documents import CorpusVersion, Dropped, IngestReport, Quarantined, is_of
+from cluster.domain.documents import CorpusVersion, Dropped, IngestReport, Quarantined, document_id, is_of
 from cluster.domain.recipes import IngestRecipe
 from cluster.embedding import dimension_of, embedder_name
 from cluster.errors import InvalidInput, NotFound
@@ -182,7 +182,6 @@ class Ingest:
         """The inventory of the pieces' documents, each text once."""
         self.job.progress(0.42, "looking for duplicates")
         found = Inventory()
-        by_source: dict[str, str] = {}
         seen: set[str] = set()
 
         def prints() -> Iterator[Fingerprint]:
@@ -200,13 +199,12 @@ class Ingest:
                         if self._is_forgotten(row["source"]):
                             found.refused.append(Dropped(source=row["source"], reason="forgotten"))
                             continue
-                        by_source[row["source"]] = row["document_id"]
                         found.kept[row["document_id"]] = Kept(row["identity"], name, row["chars"], sys.intern(row["media_type"]))
                         yield Fingerprint(row["source"], row["digest"], row["signature"])
 
         twins = find_duplicates(prints(), self.recipe.near_duplicate)
         for twin in twins:
-            del found.kept[by_source[twin.source]]
+            del found.kept[document_id(self.recipe.corpus, twin.source)]
         found.refused += twins
         self._lap("duplicates")
         return found
@@ -217,16 +215,18 @@ class Ingest:
         new = {one: kept for one, kept in inventory.kept.items() if one not in there or there[one][0] != kept.identity}
         without = [one for one in there if one not in inventory.kept or one in new]
         names = self._embed(new)
-        self.job.progress(0.92, "indexing")
         passages = sum(rows for one, (_, _, rows) in there.items() if one not in set(without))
-        passages += sum(len(batch) for name in names for batch in self.embedded.batches(name, ["identity"]))
+        new_passages = sum(len(batch) for name in names for batch in self.embedded.batches(name, ["identity"]))
+        passages += new_passages
         dimension = base.dimension if base else dimension_of(self.embedder) if self.recipe.vectors else 0
         made_of = {"digest": digest, "documents": len(inventory.kept), "embedder": self.how["embedder"]}
         # Of what is to be forgotten no trace may stay in the new index; other dead rows may wait.
         compact = bool(self.forgotten)
         source = index.NewIndex(base, frozenset(without), self.embedded, names, compact)
         meta = {"corpus": self.recipe.corpus, "how": {"how": self.how}, **made_of}
-        bundle = source.publish(self.job.artifacts, dimension, passages, meta)
+        rate = Rate(self.job, 0.9, 0.99, "indexing", passages / 1e3, "thousand passages")
+        rate.add((passages - new_passages) / 1e3)
+        bundle = source.publish(self.job.artifacts, dimension, passages, meta, lambda count: rate.add(count / 1e3))
         with self.job.catalog.transaction() as work:
             newest = _newest(work, self.recipe.corpus)
             version = CorpusVersion(

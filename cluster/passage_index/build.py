@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from array import array
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -44,9 +45,8 @@ class IndexBuilder:
         directory.mkdir(parents=True, exist_ok=True)
         self._directory, self._dimension, self._embedder = directory, dimension, embedder
         self.kind = dense_module.kind_for(expected) if dimension else "lexical"
-        self._offsets: list[int] = [0]
-        self._documents: dict[str, tuple[str, int, int]] = {}
-        self._sources: dict[str, str] = {}
+        self._offsets = array("q", [0])
+        self._documents = Documents()
         self.passages = 0
         self._lines = (directory / PASSAGES).open("wb")
         kept = {name: place for name, place in base.documents.items() if name not in without} if base else {}
@@ -70,9 +70,9 @@ class IndexBuilder:
             alive[first : first + rows] = True
         for start in range(0, len(alive), _ROWS_AT_A_TIME):
             self._take_over(base, alive, start, min(start + _ROWS_AT_A_TIME, len(alive)))
-        self._documents = dict(kept)
         named = sources_of(base.directory)
-        self._sources = {name: named[name] for name in kept}
+        for name, (identity, first, rows) in kept.items():
+            self._documents.add(name, identity, named[name], first, rows)
         self.passages = int(alive.sum())
 
     def _take_over(self, base: PassageIndex, alive: NDArray[np.bool_], start: int, stop: int) -> None:
@@ -80,7 +80,7 @@ class IndexBuilder:
         if alive[start:stop].all():
             self._lines.write(lines)
             shift = self._offsets[-1] - int(offsets[0])
-            self._offsets += (offsets[1:] + shift).tolist()
+            self._offsets.extend((offsets[1:] + shift).tolist())
             return
         for row in range(stop - start):
             line = lines[offsets[row] - offsets[0] : offsets[row + 1] - offsets[0]] if alive[start + row] else b"\n"
@@ -106,8 +106,7 @@ class IndexBuilder:
         for passage in passages:
             self._lexical.add(len(self._offsets) - 1, passage)
             self._offsets.append(self._offsets[-1] + self._lines.write(passage.model_dump_json().encode() + b"\n"))
-        self._documents[document_id] = (identity, first, len(passages))
-        self._sources[document_id] = passages[0].source if passages else ""
+        self._documents.add(document_id, identity, passages[0].source if passages else "", first, len(passages))
         self.passages += len(passages)
 
     def finish(self, **more: Any) -> Path:
@@ -122,7 +121,7 @@ class IndexBuilder:
         if self._dense is not None:
             self._dense.finish()
         np.save(self._directory / OFFSETS, np.array(self._offsets, dtype=np.int64))
-        self._write_documents()
+        self._documents.write(self._directory / DOCUMENTS)
         manifest = {
             "format": FORMAT,
             "kind": self.kind,
@@ -135,19 +134,33 @@ class IndexBuilder:
         (self._directory / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
         return self._directory
 
-    def _write_documents(self) -> None:
+
+class Documents:
+    """The documents of an index in columns: there may be millions."""
+
+    def __init__(self) -> None:
+        self.ids: list[str] = []
+        self.identities: list[str] = []
+        self.sources: list[str] = []
+        self.firsts, self.rows = array("q"), array("q")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def add(self, document_id: str, identity: str, source: str, first: int, rows: int) -> None:
+        self.ids.append(document_id)
+        self.identities.append(identity)
+        self.sources.append(source)
+        self.firsts.append(first)
+        self.rows.append(rows)
+
+    def write(self, file: Path) -> None:
         import pyarrow
         import pyarrow.parquet as parquet
 
-        places = list(self._documents.values())
-        columns = {
-            "document_id": list(self._documents),
-            "source": [self._sources[name] for name in self._documents],
-            "identity": [identity for identity, _, _ in places],
-            "first_row": [first for _, first, _ in places],
-            "rows": [rows for _, _, rows in places],
-        }
-        parquet.write_table(pyarrow.table(columns), self._directory / DOCUMENTS)
+        columns = {"document_id": self.ids, "identity": self.identities, "source": self.sources}
+        numbers = {"first_row": np.array(self.firsts), "rows": np.array(self.rows)}
+        parquet.write_table(pyarrow.table({**columns, **numbers}), file)
 
 
 def build(passages: Sequence[Passage], vectors: Floats, directory: Path, embedder: str = "") -> Path:
