@@ -2,7 +2,8 @@
 
 import tempfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from functools import cache
+from dataclasses import dataclass
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -52,28 +53,56 @@ def corpus_digest(identities: Iterable[str], how: dict[str, Any]) -> str:
     return digest_of({"documents": sorted(identities), **how})
 
 
-def embed_group(
-    row: Row, recipe: IngestRecipe, embedder: str, washed: str, embedded: str, threads: int = 1, bulk: bool = True
-) -> Iterator[Row]:
-    """Ray Data's step: some documents of a shard to passages with vectors, in one shard; gives how many."""
+@dataclass(frozen=True)
+class Embedding:
+    """How a worker makes vectors. ``base``: where the version before lies, if workers can read it; "": nowhere."""
+
+    embedder: str
+    threads: int = 1
+    bulk: bool = True
+    base: str = ""
+
+
+def embed_group(row: Row, recipe: IngestRecipe, embedding: Embedding, washed: str, embedded: str) -> Iterator[Row]:
+    """Ray Data's step: some documents of a shard to passages with vectors, in one shard; gives how many. A passage that the version
+    before has word for word keeps its vector."""
     documents = [
         (document_of(one, recipe.corpus), one["identity"])
         for one in Shards(washed).rows(row["shard"], _DOCUMENT, "identity", row["documents"])
     ]
-    ruler = tokens_of(embedder) if recipe.chunk_unit == "tokens" else None
+    ruler = tokens_of(embedding.embedder) if recipe.chunk_unit == "tokens" else None
     made = [(identity, chunk(document, recipe.chunk_size, recipe.overlap, ruler)) for document, identity in documents]
     passages = [passage for _, found in made for passage in found]
-    vectors = _vectors(passages, opened(embedder, threads, bulk)) if recipe.vectors else None
+    known = _known(embedding.base, [document.id for document, _ in documents]) if recipe.vectors and embedding.base else {}
+    vectors = _vectors(passages, known, embedding) if recipe.vectors else None
     Shards(embedded).write(row["name"], _table(made, vectors), [row["name"]])
     yield {"passages": len(passages), "chars": sum(len(document.text) for document, _ in documents)}
 
 
-def _vectors(passages: Sequence[Passage], model: Embedder) -> np.ndarray:
-    parts = [
-        model.embed([as_embedded(passage) for passage in passages[start : start + _PASSAGES_AT_A_TIME]])
-        for start in range(0, len(passages), _PASSAGES_AT_A_TIME)
-    ]
-    return np.concatenate(parts) if parts else np.zeros((0, model.dimension), dtype=np.float32)
+@lru_cache(maxsize=1)
+def _opened_base(directory: str) -> PassageIndex:
+    return PassageIndex.open(Path(directory))
+
+
+def _known(base: str, document_ids: Sequence[str]) -> dict[str, np.ndarray]:
+    """What was embedded → its vector, of the passages that these documents had in the version before."""
+    index = _opened_base(base)
+    places = [index.documents[one] for one in document_ids if one in index.documents]
+    rows = np.concatenate([np.arange(first, first + count) for _, first, count in places]) if places else np.zeros(0, np.int64)
+    vectors = index.vectors(rows) if len(rows) else None
+    if vectors is None:
+        return {}
+    return {as_embedded(index.passage(int(row))): vector for row, vector in zip(rows, vectors, strict=True)}
+
+
+def _vectors(passages: Sequence[Passage], known: dict[str, np.ndarray], how: Embedding) -> np.ndarray:
+    texts = [as_embedded(passage) for passage in passages]
+    new = [text for text in dict.fromkeys(texts) if text not in known]
+    found = dict(known)
+    for start in range(0, len(new), _PASSAGES_AT_A_TIME):
+        some = new[start : start + _PASSAGES_AT_A_TIME]
+        found |= zip(some, opened(how.embedder, how.threads, how.bulk).embed(some), strict=True)
+    return np.stack([found[text] for text in texts])
 
 
 def _table(made: Sequence[tuple[str, list[Passage]]], vectors: np.ndarray | None) -> Any:

@@ -43,7 +43,8 @@ _READ_BYTES, _READ_PIECES = 4 << 20, 256
 _EMBED_CHARS, _EMBED_DOCUMENTS = 256 << 10, 512
 """What is kept as one shard, at most."""
 _FEW = 48 << 10
-"""Characters that are embedded before torch, which is faster, has been imported."""
+"""Characters that are embedded before torch, which is faster, has been imported. After a small change most passages keep their
+vectors, so that few are left of more."""
 _FILE_COSTS = 2 << 10
 """What opening a file costs, in bytes read meanwhile."""
 _READ_PER_TASK, _CHUNK_PER_TASK, _EMBED_PER_TASK = 32 << 20, 12 << 20, 384 << 10
@@ -214,7 +215,7 @@ class Ingest:
         there = base.documents if base else {}
         new = {one: kept for one, kept in inventory.kept.items() if one not in there or there[one][0] != kept.identity}
         without = [one for one in there if one not in inventory.kept or one in new]
-        names = self._embed(new)
+        names = self._embed(new, base)
         passages = sum(rows for one, (_, _, rows) in there.items() if one not in set(without))
         new_passages = sum(len(batch) for name in names for batch in self.embedded.batches(name, ["identity"]))
         passages += new_passages
@@ -251,7 +252,7 @@ class Ingest:
             return None
         return opened if opened.manifest.get("how") == self.how else None
 
-    def _embed(self, new: dict[str, Kept]) -> list[str]:
+    def _embed(self, new: dict[str, Kept], base: PassageIndex | None = None) -> list[str]:
         """Chunks and embeds these documents; the names of the shards with their passages, in the documents' order."""
         by_shard: dict[str, list[tuple[str, int]]] = {}
         for one in new.values():
@@ -270,15 +271,14 @@ class Ingest:
         doing = "embedding" if self.recipe.vectors else "chunking"
         rate = Rate(self.job, 0.45, 0.9, doing, chars_left / 1e6, "MB")
         here = chars_left < (_EMBED_HERE if self.recipe.vectors else _READ_HERE)
-        step = partial(
-            index.embed_group,
-            recipe=self.recipe,
+        few = chars_left < _FEW or (base is not None and chars_left < _EMBED_HERE)
+        how = index.Embedding(
             embedder=self.embedder,
-            washed=self.washed.root,
-            embedded=self.embedded.root,
             threads=cpu_cores() if here else 1,
-            bulk=chars_left > _FEW,
+            bulk=not few,
+            base=str(base.directory) if base and "://" not in self.job.artifacts.root else "",
         )
+        step = partial(index.embed_group, recipe=self.recipe, embedding=how, washed=self.washed.root, embedded=self.embedded.root)
         passages = 0
         for done in self._each(items, step, here, _EMBED_PER_TASK if self.recipe.vectors else _CHUNK_PER_TASK):
             passages += done["passages"]

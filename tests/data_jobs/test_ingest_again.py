@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 
@@ -326,3 +327,30 @@ def test_the_driver_works_alone_when_there_is_little_to_do(job: JobRun, tmp_path
     monkeypatch.setattr(module, "connect", no_ray)
     assert Ingest(job, recipe(fill(tmp_path / "files", 3))).run()["documents"]["kept"] == 3
     assert index_module.opened(job.settings.models.embedder.location).dimension == 384
+
+
+def test_passages_that_stay_word_for_word_keep_their_vectors(
+    job: JobRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = fill(tmp_path / "files", 3, 60)
+    first = ingest(job, recipe(root))
+    before = opened(job)
+    embedded: list[str] = []
+    embed = Embedder.embed
+    monkeypatch.setattr(Embedder, "embed", lambda self, texts: (embedded.extend(texts), embed(self, texts))[1])
+    with (root / "file001.md").open("a") as file:
+        file.write("\n\nOne more sentence stands here now.\n")
+    second = ingest(job, recipe(root))
+    assert second["passages"] in (first["passages"], first["passages"] + 1)
+    assert 1 <= len(embedded) <= 2
+    assert "One more sentence" in embedded[-1]
+    after = opened(job)
+    text = next(passage.text for passage in before.passages() if passage.source == "file001.md")
+    vectors = [
+        index.vectors(np.array([row]))
+        for index in (before, after)
+        for row in np.flatnonzero(index.alive)
+        if index.passage(int(row)).text == text
+    ]
+    assert len(vectors) == 2
+    assert np.array_equal(vectors[0], vectors[1])
