@@ -8,6 +8,7 @@ from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
 
 from cluster.domain.documents import Quarantined
 from cluster.errors import InvalidInput, TreadleError, Unavailable
+from data_jobs.extract import FORMATS
 
 Say = Callable[[str], None]
 """Told now and then, in a sentence, how far a source has come."""
@@ -102,3 +103,8 @@ def shown(url: str) -> str:
 
 def _pairs(query: str) -> list[tuple[str, str]]:
     return parse_qsl(query, keep_blank_values=True)
+
+
+def hidden(name: str) -> bool:
+    """Whether a file or directory is left out by its name: a leading dot hides, as everywhere, but "..md" is a page about "."."""
+    return name.startswith(".") and name[1:].lower() not in FORMATS

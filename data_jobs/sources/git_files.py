@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from cluster.errors import InvalidInput
-from data_jobs.sources.found import Candidate, Failed, Haul, Say, printable
+from data_jobs.sources.found import Candidate, Failed, Haul, Say, hidden, printable
 from data_jobs.sources.git_process import Git
 from data_jobs.sources.spool import ending_of, keep_only, sizes, written
 
@@ -64,7 +64,7 @@ def _entries(git: Git, commit: str, name: str, limit: int, haul: Haul) -> Iterat
         parts = path.split("/")
         if cut or "." in parts or ".." in parts:
             haul.refuse(path[:200], "bad_name", "a name like this can not be a file's; rename it in the repository")
-        elif any(part.startswith(".") for part in parts):
+        elif any(map(hidden, parts)):
             continue
         elif mode == "160000":
             haul.refuse(path, "submodule", "a submodule is a repository of its own; give its address to read it")

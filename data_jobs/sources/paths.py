@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 from cluster.errors import InvalidInput, NotFound
 from cluster.settings import ROOT
-from data_jobs.sources.found import Candidate, Haul, printable
+from data_jobs.sources.found import Candidate, Haul, hidden, printable
 
 _KINDS = {
     stat.S_IFIFO: "a named pipe",
@@ -82,7 +82,7 @@ class _Walk:
                 self.haul.refuse(printable(prefix or str(self.root)), "unreadable", _cannot("directory", error))
                 continue
             for entry in _arrow_only(inside):
-                if entry.name.startswith("."):
+                if hidden(entry.name):
                     continue
                 source = prefix + entry.name
                 try:

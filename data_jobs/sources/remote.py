@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from cluster.domain.base import digest_of
 from cluster.errors import InvalidInput, NotFound, TreadleError
 from cluster.settings import SourcesSettings
-from data_jobs.sources.found import Candidate, Failed, Haul, Say, TooLarge, printable, shown, why
+from data_jobs.sources.found import Candidate, Failed, Haul, Say, TooLarge, hidden, printable, shown, why
 from data_jobs.sources.pinned import check_host
 from data_jobs.sources.spool import ending_of, keep_only, read_json, sizes, slot_of, write_json, written
 
@@ -157,7 +157,7 @@ def _wanted(system: Any, root: str, listing: Mapping[str, Any]) -> list[_Object]
     wanted = []
     for path, info in sorted(listing.items()):
         inside = path.removeprefix(root).strip("/") or path.rpartition("/")[2]
-        if info.get("type") == "file" and not any(part.startswith(".") for part in inside.split("/")):
+        if info.get("type") == "file" and not any(map(hidden, inside.split("/"))):
             file = f"{digest_of(path)[:24]}-{_version(system, path, info)}{ending_of(path)}"
             wanted.append(_Object(path, printable(inside), file, info.get("size")))
     return wanted

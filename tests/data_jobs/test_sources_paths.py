@@ -180,3 +180,9 @@ def test_a_dataset_on_disk_gives_its_arrow_files(tmp_path: Path) -> None:
     assert names(tmp_path / "kb") == [f"kb/test/{arrow}", f"kb/train/{arrow}"]
     assert names(tmp_path / "plain") == [f"plain/{arrow}"]
     assert names(tmp_path) == [f"kb/test/{arrow}", f"kb/train/{arrow}", f"plain/{arrow}"]
+
+
+def test_a_page_about_dots_is_no_hidden_file(files: Any) -> None:
+    files.raw("..md", "What a dot is.")
+    files.raw(".hidden.md", "x")
+    assert [one.source for one in gather([str(files.root)], files.root.parent / "spool", SourcesSettings()).files] == ["..md"]
