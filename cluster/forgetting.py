@@ -15,7 +15,6 @@ from cluster.domain.conversations import Turn
 from cluster.domain.datasets import Dataset, Row, rows_digest
 from cluster.domain.documents import is_of
 from cluster.domain.forgetting import Held, HeldCorpus, HeldDataset, HeldRelease
-from cluster.domain.questions import Question
 from cluster.errors import NotFound
 from cluster.passage_index import PassageIndex, sources_of
 
@@ -70,7 +69,7 @@ class Forgetting:
             for release in held.releases:
                 forgotten.mark(work, "release", release.ref, reason)
             self._clear_turns(work, held)
-            _drop_questions(work, self._question_gone(held, corpus))
+            _drop_questions(work, set(held.questions))
         done = tuple(
             one.model_copy(update={"successor": made.ref if (made := remade[one.digest]) else None}) for one in held.datasets
         )
@@ -186,14 +185,10 @@ class Forgetting:
             passages = tuple(one.model_copy(update={"text": _BLANK}) if one.document_id in ids else one for one in turn.passages)
             forgotten.rewrite_turn(work, turn.model_copy(update={"passages": passages}))
 
-    def _question_gone(self, held: Held, corpus: str | None) -> Callable[[str, Question], bool]:
-        named = set(held.questions)
-        return lambda name, asked: f"{name}#{asked.id}" in named
 
-
-def _drop_questions(work: Work, gone: Callable[[str, Question], bool]) -> None:
+def _drop_questions(work: Work, named: set[str]) -> None:
     for one in questions.sets(work):
-        left = tuple(asked for asked in one.questions if not gone(one.name, asked))
+        left = tuple(asked for asked in one.questions if f"{one.name}#{asked.id}" not in named)
         if not left:
             questions.delete_set(work, one.name)
         elif len(left) < len(one.questions):

@@ -27,6 +27,7 @@ from cluster.settings import ROOT, Settings, cpu_cores
 
 Say = Callable[[str], None]
 RAY_STARTS = 4
+_SCRATCH = "treadle-ray-"
 
 
 class Process(Frozen):
@@ -95,7 +96,8 @@ def ray_of_this_process(settings: Settings) -> None:
     os.environ.update(ray_environment(settings))  # before Ray is imported: it reads its token's place once
     import ray
 
-    scratch = tempfile.mkdtemp(prefix="treadle-ray-")
+    _sweep()
+    scratch = tempfile.mkdtemp(prefix=f"{_SCRATCH}{os.getpid()}-")
 
     def end() -> None:
         ray.shutdown()
@@ -110,6 +112,14 @@ def ray_of_this_process(settings: Settings) -> None:
         "include_dashboard": False,
     }
     ray.init(**options, _temp_dir=scratch, log_to_driver=False, logging_level=logging.WARNING)
+
+
+def _sweep() -> None:
+    """Removes what a process that was killed left of its Ray; its pid stands in the directory's name."""
+    for left in Path(tempfile.gettempdir()).glob(f"{_SCRATCH}*-*"):
+        owner = left.name.removeprefix(_SCRATCH).partition("-")[0]
+        if owner.isdigit() and not psutil.pid_exists(int(owner)):
+            shutil.rmtree(left, ignore_errors=True)  # somebody else's stays, because it cannot be removed
 
 
 def ray_environment(settings: Settings) -> dict[str, str]:

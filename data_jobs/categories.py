@@ -5,7 +5,6 @@ added by writing examples into the recipe.
 """
 
 from collections.abc import Mapping, Sequence
-from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -21,12 +20,6 @@ class Categorised(NamedTuple):
 
     name: str | None
     score: float
-
-
-@cache
-def opened(embedder: str) -> Embedder:
-    """The embedder, opened once in a process. One thread: Ray runs one task a core."""
-    return Embedder(embedder, threads=1)
 
 
 class Categories:

@@ -18,9 +18,11 @@ here can say: a given quality always goes before this one.
 import re
 from collections import Counter
 from collections.abc import Sequence
-from functools import cache, lru_cache
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any, NamedTuple
+
+from data_jobs.language import certain_language
 
 BASE, THANKED = 0.9, 0.1
 _ALIKE = 0.8
@@ -131,15 +133,8 @@ def _breaks_off(text: str) -> bool:
     return len(_words(last)) >= 12 and ". " in text and bool(_CUT.search(last))
 
 
-@cache
-def _identifier() -> Any:
-    from py3langid.langid import MODEL_FILE, LanguageIdentifier
-
-    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
-
-
 def _other_language(question: str, answer: str) -> bool:
     if min(len(question), len(answer)) < _ENOUGH_FOR_LANGUAGE:
         return False
-    (asked, sure), (given, certain) = _identifier().classify(question), _identifier().classify(answer)
-    return bool(asked != given and min(sure, certain) >= _CERTAIN)
+    asked, given = certain_language(question, _CERTAIN), certain_language(answer, _CERTAIN)
+    return asked is not None and given is not None and asked != given

@@ -32,11 +32,13 @@ from cluster.job_run import JobRun
 from data_jobs import datasets
 from data_jobs.documents import REFUSALS
 from data_jobs.on_ray import Row as RayRow
-from data_jobs.on_ray import connect, mapped
+from data_jobs.on_ray import connect, spread
 from data_jobs.sources import gather
 from data_jobs.threads import read_threads
 from data_jobs.wash import check
 
+_BYTES_PER_TASK = 16e6
+_OPENING = 0.5e6  # what opening a file weighs beside its bytes
 _ROWS: TypeAdapter[list[Row]] = TypeAdapter(list[Row])
 
 
@@ -54,7 +56,8 @@ def convert(job: JobRun, recipe: ConversationsRecipe) -> dict[str, Any]:
     job.progress(0.05, f"reading {len(files)} files")
     connect(job.settings, job.local)
     step = partial(read_threads, recipe=recipe, embedder=job.settings.models.embedder.location)
-    read = list(mapped([one._asdict() for one in files], step, job.settings, sum(one.bytes for one in files)))
+    weighed = [(one._asdict(), _OPENING + one.bytes) for one in files]
+    read = list(spread(weighed, step, job.settings, _BYTES_PER_TASK))
     came, told = len(read) + len(found.refused), _told(read)
     read.sort(key=lambda row: (row["source"], row["line"]), reverse=True)
 

