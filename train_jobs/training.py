@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cluster import base_model
+from cluster import base_model, ray_lifecycle, warm
 from cluster.artifacts import read_rows_file
 from cluster.catalog import agents, datasets, forgotten, releases
 from cluster.domain.agents import Agent
@@ -210,9 +210,16 @@ def connect(job: JobRun) -> None:
     import ray
 
     if not ray.is_initialized():
-        from cluster.ray_lifecycle import connection
+        ray.init(address=ray_lifecycle.connection(job.settings).address, log_to_driver=True, logging_level=logging.WARNING)
 
-        ray.init(address=connection(job.settings).address, log_to_driver=True, logging_level=logging.WARNING)
+
+def _worker_environment(job: JobRun, threads: int) -> dict[str, Any]:
+    """Ray's runtime environment of a worker; on this machine its process comes from the warm server."""
+    environment: dict[str, Any] = {"env_vars": {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}}
+    found = ray_lifecycle.state(job.settings)
+    if job.settings.ray.address is None and found is not None and found.scratch:
+        environment["py_executable"] = warm.python(found.scratch)
+    return environment
 
 
 def storage(job: JobRun) -> str:
@@ -275,7 +282,7 @@ def fit(job: JobRun, plan: Plan, adapter: Path, progress: Path) -> tuple[dict[st
             failure_config=FailureConfig(max_failures=MAX_ATTEMPTS - 1),
             checkpoint_config=CheckpointConfig(num_to_keep=2, **best),
             callbacks=[Recorder(str(progress))],
-            worker_runtime_env={"env_vars": {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}},
+            worker_runtime_env=_worker_environment(job, threads),
         ),
     )
     with Follower(job, progress, recipe.max_steps) as follower:
