@@ -2,7 +2,7 @@
 
 from typing import Sequence
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 
 from cluster.catalog.tables import ledger, signals
 from cluster.catalog.transaction import Work
@@ -58,3 +58,15 @@ def links(work: Work, signal_ids: Sequence[str]) -> dict[str, list[tuple[str, st
     for row in work.run(statement):
         found[row.signal_id].append((row.kind, row.ref))
     return found
+
+
+def became(work: Work, kind: str, ref: str) -> dict[str, int]:
+    """How many signals of each kind became a thing (the other way through the ledger): ``{signal kind: count}``."""
+    statement = (
+        select(signals.c.kind, func.count())
+        .select_from(ledger.join(signals, ledger.c.signal_id == signals.c.id))
+        .where(ledger.c.kind == kind, ledger.c.ref == ref)
+        .group_by(signals.c.kind)
+        .order_by(signals.c.kind)
+    )
+    return {str(row[0]): int(row[1]) for row in work.run(statement)}
