@@ -290,7 +290,9 @@ class MlflowRecord:
         """Where the version's files lie. A server takes no directory outside the run's own, and the bytes lie once: it gets a name of
         ours, and the place stands in the tags."""
         served = self._settings.mlflow_url.startswith("http")
-        return f"treadle:adapter/{release.adapter_digest}" if served and "://" not in release.adapter_uri else release.adapter_uri
+        return (
+            f"treadle:/adapter/{release.adapter_digest}" if served and "://" not in release.adapter_uri else release.adapter_uri
+        )
 
     def _mlflow_version(self, agent: str, semver: str) -> str | None:
         for version in self.client.search_model_versions(f"name = '{MODEL_PREFIX}{agent}'"):

@@ -110,14 +110,14 @@ def show_diff(found: ReleaseDiff, answers: int = 3) -> None:
         for change in told[:answers]:
             lines = (
                 f"  ? {change.question or change.question_id}",
-                f"  - {_passed(change.passed_before)} {change.before}",
-                f"  + {_passed(change.passed_after)} {change.after}",
+                f"  - {change.before} ({_judged(change.passed_before)})",
+                f"  + {change.after} ({_judged(change.passed_after)})",
             )
             out.print("\n".join(lines), highlight=False, markup=False)
 
 
-def _passed(value: bool) -> str:
-    return "right:" if value else "wrong:"
+def _judged(passed: bool) -> str:
+    return "right" if passed else "wrong"
 
 
 def _row(text: str) -> str:

@@ -222,12 +222,13 @@ def _held_back(known: Known, rules: TriggerRecipe, grounds: Sequence[Ground]) ->
     fresh = {one.name for one in grounds if one.says == "for"} & {"base", "prompt", "recipe", "agents", "forgetting", "age"}
     if known.kept is not None and not fresh:
         if not known.untried + known.untried_pairs:
-            why = f"{known.kept} has learnt just this and was not taken: not again until something else is new"
+            why = f"{known.kept} has learnt just this and has not been taken: not again until something else is new"
             return Ground(name="kept", says="against", why=why)
         days = rules.backoff_days * 2 ** max(0, known.kept_in_a_row - 1)
         enough = known.untried_pairs >= rules.min_pairs or rules.enough(known.untried, known.rows)
         if not enough and known.trained_at is not None and known.moment - known.trained_at < timedelta(days=days):
-            why = f"{known.kept} was not taken and only {known.untried + known.untried_pairs} rows are new since: waits for more, or for {days:g} days"
+            few = known.untried + known.untried_pairs
+            why = f"{known.kept} has not been taken and only {few} rows are new since: waits for more, or for {days:g} days"
             return Ground(name="kept", says="against", why=why)
     soon = known.trained_at is not None and known.moment - known.trained_at < timedelta(hours=rules.min_hours)
     if soon and not fresh:

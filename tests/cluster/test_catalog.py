@@ -212,6 +212,27 @@ def test_the_newest_revision_is_the_one_that_is_checked():
     assert versions[-1].name.startswith(HEAD)
 
 
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+def test_a_catalog_of_the_revision_before_is_brought_up_to_date(settings, database, request):
+    url = settings.catalog_url if database == "sqlite" else request.getfixturevalue("postgresql")
+    old = Catalog(url).prepare()
+    with old.transaction() as work:
+        work.connection.exec_driver_sql("ALTER TABLE alias_moves DROP COLUMN kind")
+        for table in ("retirements", "untold"):
+            work.connection.exec_driver_sql(f"DROP TABLE {table}")
+        work.connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0002'")
+        work.connection.exec_driver_sql(
+            "INSERT INTO alias_moves (agent, alias, before, after, reason, moved_at) "
+            "VALUES ('old', 'champion', NULL, '0.1.0', 'first', '2026-01-01 00:00:00')"
+        )
+    old.close()
+    new = Catalog(url).prepare()
+    with new.reading() as work:
+        assert [(one.after, one.kind) for one in releases.moves(work, "old")] == [("0.1.0", "move")]
+        assert releases.retired(work) == {}
+    new.close()
+
+
 def test_an_unreachable_catalog_is_one_sentence():
     with pytest.raises(Unavailable, match="cannot be used"), Catalog("postgresql+psycopg://nobody@127.0.0.1:1/none").reading():
         pass
