@@ -46,6 +46,7 @@ def draw(graph: Lineage, file: Path) -> None:
         raise InvalidInput(f"'{file}' is no picture that can be drawn; end its name in .svg or .png.")
     import io
 
+    from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -64,7 +65,8 @@ def draw(graph: Lineage, file: Path) -> None:
     for node in graph.nodes:
         _box(axes, node, centres[node.id], node.id == graph.root)
     made = io.BytesIO()
-    figure.savefig(made, format=kind, dpi=130)
+    with rc_context({"svg.fonttype": "none"}):  # text stays text, to be searched and read aloud
+        figure.savefig(made, format=kind, dpi=130)
     write_whole(file, made.getvalue())
 
 
