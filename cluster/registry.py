@@ -1,8 +1,8 @@
 """Releases: registered, promoted, rolled back, retired and compared.
 
 The catalog's record of a release is the truth that serving follows; MLflow holds the same release for people to browse
-(``cluster.mlflow_record``). Every change writes the catalog first, in one transaction, then MLflow; ``reconcile`` brings MLflow up to date
-when it was unreachable in between.
+(``cluster.mlflow_releases``). Every change writes the catalog first, in one transaction, then MLflow; ``reconcile`` brings MLflow up to
+date when it was unreachable in between.
 """
 
 from enum import Enum
@@ -16,7 +16,8 @@ from cluster.domain.questions import Question
 from cluster.domain.releases import CHALLENGER, CHAMPION, Release, ReleaseDiff, diff, next_version
 from cluster.domain.versions import Bump, Version, split_ref
 from cluster.errors import Conflict, IntegrityError, NotFound
-from cluster.mlflow_record import MODEL_PREFIX, WAITING, MlflowRecord
+from cluster.mlflow_record import MODEL_PREFIX, WAITING
+from cluster.mlflow_releases import MlflowReleases
 
 __all__ = ["MODEL_PREFIX", "UNSET", "Registry", "Unset"]
 
@@ -38,7 +39,7 @@ class Reconciled(Frozen):
     registered: tuple[str, ...] = ()
 
 
-class Registry(MlflowRecord):
+class Registry(MlflowReleases):
     """Releases, aliases and diffs, and what MLflow is told of them and of trainings."""
 
     def register(
