@@ -36,7 +36,7 @@ _FILLS: dict[NodeKind, str] = {
     "gate": "#f9d3c4",
     "alias": "#ffffff",
 }
-_WIDE, _COLUMN, _ROW = 2.6, 3.3, 0.95  # inches: a box, from column to column, from row to row
+_WIDE, _COLUMN, _ROW = 3.1, 3.8, 0.95  # inches: a box, from column to column, from row to row
 
 
 def draw(graph: Lineage, file: Path) -> None:
@@ -120,8 +120,8 @@ def _box(axes: object, node: Node, centre: tuple[float, float], root: bool) -> N
     )
     axes.add_patch(box)  # type: ignore[attr-defined]
     title = node.name if node.kind == "release" else f"{node.kind}: {node.name}"
-    lines = textwrap.wrap(node.detail, 46)
-    detail = lines if len(lines) <= 2 else [lines[0], _cut(lines[1] + " …", 46)]
+    lines = textwrap.wrap(node.detail, 56)
+    detail = lines if len(lines) <= 2 else [lines[0], _cut(lines[1] + " …", 56)]
     style = {"ha": "center", "parse_math": False}  # a dollar sign is a dollar sign
     axes.text(x, y, _cut(title, 42), fontsize=7.5, weight="bold", va="bottom" if detail else "center", **style)  # type: ignore[attr-defined]
     axes.text(x, y - 0.02, "\n".join(detail), fontsize=6.5, va="top", color="#333333", **style)  # type: ignore[attr-defined]
