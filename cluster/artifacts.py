@@ -114,12 +114,20 @@ class Artifacts:
         directory = Path(uri.removeprefix("file://")) if "://" not in uri.removeprefix("file://") else self._download(uri)
         if not (directory / MANIFEST).is_file():
             raise NotFound(f"There is no whole bundle at {uri} (no {MANIFEST}); it was removed or never finished.")
-        manifest = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
-        if digest is not None and manifest["digest"] != digest:
-            raise IntegrityError(f"The bundle at {uri} has digest {manifest['digest'][:12]}, not {digest[:12]} as recorded.")
+        try:
+            manifest = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
+            files, recorded = dict(manifest["files"]), str(manifest["digest"])
+        except (ValueError, KeyError, TypeError):
+            raise IntegrityError(f"{MANIFEST} of the bundle at {uri} cannot be read; restore it from a backup.") from None
+        if digest is not None and recorded != digest:
+            raise IntegrityError(f"The bundle at {uri} has digest {recorded[:12]}, not {digest[:12]} as recorded.")
         if verify:
+            if _digest(files) != recorded:
+                raise IntegrityError(
+                    f"{MANIFEST} of the bundle at {uri} has changed since it was published; restore it from a backup."
+                )
             found = _listing(directory)
-            for name, expected in manifest["files"].items():
+            for name, expected in files.items():
                 if found.get(name) != expected:
                     state = "is missing" if name not in found else "has changed"
                     raise IntegrityError(

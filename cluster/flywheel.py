@@ -7,7 +7,7 @@
     improve  pairs of better and worse answers → challengers → gate    train_jobs.dpo
 
 Every step is a job, launched by name and followed; the steps meet in the catalog, so a turn that was cut short is taken up by the next
-one. Nothing is trained when neither data, recipe nor base changed.
+one. Whether an agent is trained is one decision with its reasons (``cluster.domain.triggers``), the same in a turn and in its outlook.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -15,9 +15,10 @@ from typing import Any, Callable, Sequence
 
 from pydantic import Field
 
+from cluster.artifacts import Artifacts
 from cluster.catalog import Catalog, agents, questions
 from cluster.domain.agents import ROUTER, Agent
-from cluster.domain.base import Frozen, Name
+from cluster.domain.base import Frozen, Name, now
 from cluster.domain.parsing import parse
 from cluster.domain.questions import QuestionSet
 from cluster.domain.recipes import (
@@ -29,8 +30,8 @@ from cluster.domain.recipes import (
     SftRecipe,
     SignalsRecipe,
 )
-from cluster.domain.releases import CHAMPION
 from cluster.domain.runs import Run
+from cluster.domain.triggers import Decision, Ground, Known, TriggerRecipe, decide
 from cluster.errors import InvalidInput, NotFound
 from cluster.job_submission import Submitter, Watcher
 from cluster.lineage import Lineage
@@ -58,6 +59,7 @@ class Plan(Frozen):
     questions: tuple[str, ...] = ()
     agents: dict[Name, AgentPlan] = Field(min_length=1)
     router: RouterRecipe | None = None
+    triggers: TriggerRecipe = TriggerRecipe()
     tolerance: float = 0.02
     at_once: int = Field(default=2, ge=1, description="jobs that run at the same time")
 
@@ -80,22 +82,27 @@ class Wheel:
         self, settings: Settings, catalog: Catalog, registry: Registry, submitter: Submitter, watch: Watch | None = None
     ) -> None:
         self._settings, self._catalog, self._registry, self._submitter = settings, catalog, registry, submitter
-        self._learnt = Lineage(settings, catalog)
+        self._learnt = Lineage(settings, catalog, Artifacts(settings.artifacts_url, settings.home / "cache"))
         self._watch: Watch = watch or (lambda: lambda run: None)
 
     def turn(self, plan: Plan) -> dict[str, Any]:
         """The whole turn. Returns what each step did."""
         done: dict[str, Any] = {"gathered": self.gather(plan)}
-        done["taught"] = self.teach(plan)
+        decided = self.whether_to_teach(plan)
+        done["taught"] = self.teach(plan, decided)
         done["admitted"] = self.admit(plan, done["taught"])
         done["heard"] = self.listen()
-        done["improved"] = self.improve(plan)
+        better = self.whether_to_improve(plan)
+        done["improved"] = self.improve(plan, better)
+        done["decided"] = [
+            {"step": step, **_told(one)} for step, all_ in (("teach", decided), ("improve", better)) for one in all_
+        ]
         done["admitted_after"] = self.admit(plan, done["improved"])
         return done
 
     def outlook(self, plan: Plan) -> list[Step]:
-        """What ``turn`` would launch as things are now; it launches nothing. What comes out of the first steps may change the later
-        ones: new rows are only seen when the files are read."""
+        """What ``turn`` would launch as things are now, and why; it launches nothing. What comes out of the first steps may change the
+        later ones: new rows are only seen when the files are read."""
         steps: list[Step] = []
 
         def add(step: str, job: str, recipe: Frozen, runs: bool, because: str) -> None:
@@ -105,30 +112,16 @@ class Wheel:
 
         for job, recipe in self._gathering(plan):
             add("gather", job, recipe, True, "reads the files, keeps what is new")
-        training = False
-        for one in plan.agents.values():
-            try:
-                known = self._learnt.taught(one.sft)
-            except NotFound:  # its dataset comes out of this turn
-                known = False
-            training |= not known
-            because = "a release came from this recipe, base and data" if known else "recipe, base or data are new"
-            add("teach", "train_jobs.sft", one.sft, not known, because)
+        recipes: dict[str, tuple[str, Frozen]] = {name: ("train_jobs.sft", one.sft) for name, one in plan.agents.items()}
         if plan.router:
-            needed = training or not self._learnt.holds(ROUTER, CHAMPION, plan.router.datasets)
-            add(
-                "teach",
-                "train_jobs.router_head",
-                plan.router,
-                needed,
-                "agents or examples are new" if needed else "nothing is new",
-            )
+            recipes[ROUTER] = ("train_jobs.router_head", plan.router)
+        for made in self.whether_to_teach(plan):
+            add("teach", *recipes[made.agent], made.train, _because(made))
         add("listen", "data_jobs.signals", SignalsRecipe(), True, "looks for signals that wait")
-        for name, one in plan.agents.items():
-            if one.dpo:
-                pairs = self._learnt.waiting(name, "dpo")
-                because = f"{len(pairs)} datasets of pairs wait" if pairs else "no pairs wait (before listening)"
-                add("improve", "train_jobs.dpo", one.dpo, bool(pairs), because)
+        for made in self.whether_to_improve(plan):
+            dpo = plan.agents[made.agent].dpo
+            if dpo is not None:
+                add("improve", "train_jobs.dpo", dpo, made.train, f"{_because(made)} (before listening)")
         return steps
 
     def gather(self, plan: Plan) -> list[dict[str, Any]]:
@@ -140,19 +133,36 @@ class Wheel:
                 questions.save_set(work, load_questions(file))
         return self._launch(self._gathering(plan), plan.at_once)
 
-    def teach(self, plan: Plan) -> list[str]:
-        """SFT for every agent whose data is new to its champion, and the router head. Returns the releases that wait for the gate:
-        the new ones, and those of a turn that was cut short."""
-        jobs: list[Job] = [("train_jobs.sft", one.sft) for one in plan.agents.values() if not self._learnt.taught(one.sft)]
-        if plan.router and (jobs or not self._learnt.holds(ROUTER, CHAMPION, plan.router.datasets)):
+    def whether_to_teach(self, plan: Plan) -> list[Decision]:
+        """For each agent, and for the router head: whether to train it now, and why."""
+        made = []
+        for name, one in plan.agents.items():
+            try:
+                known = self._learnt.teaching(one.sft, plan.triggers.window_days)
+            except NotFound:  # its dataset comes out of this turn
+                known = Known(agent=name, moment=now())
+            made.append(decide(known, plan.triggers))
+        if plan.router:
+            # A head is made in seconds: one new row is enough.
+            quick = plan.triggers.model_copy(update={"min_new_rows": 1, "min_new_share": 0.0, "min_hours": 0.0})
+            made.append(decide(self._learnt.routing(plan.router), quick))
+        return made
+
+    def teach(self, plan: Plan, decided: Sequence[Decision] | None = None) -> list[str]:
+        """SFT and the router head for those who need it; the same adapter again for those of whom only card or index changed. Returns the
+        releases that wait for the gate: the new ones, and those of a turn that was cut short."""
+        does = {one.agent: one.does for one in (self.whether_to_teach(plan) if decided is None else decided)}
+        jobs: list[Job] = [("train_jobs.sft", one.sft) for name, one in plan.agents.items() if does[name] == "train"]
+        if plan.router and does[ROUTER] == "train":
             jobs.append(("train_jobs.router_head", plan.router))
         made = [str(result["release"]) for result in self._launch(jobs, plan.at_once)]
         for ref in made:
             if ref.startswith(f"{ROUTER}@"):  # measured on its own held-out part while it was trained
                 self._registry.promote(ref, "newest router head")
         new = [ref for ref in made if not ref.startswith(f"{ROUTER}@")]
+        renewed = [self._registry.renew(name).ref for name in plan.agents if does[name] == "renew"]
         left = [one for name in plan.agents if (one := self._learnt.unjudged(name)) is not None]
-        return list(dict.fromkeys([*new, *left]))
+        return list(dict.fromkeys([*new, *renewed, *left]))
 
     def admit(self, plan: Plan, made: Sequence[str], promote: bool = True) -> list[dict[str, Any]]:
         """Each challenger through the gate, on its agent's sets and regression set."""
@@ -172,20 +182,26 @@ class Wheel:
         """Signals that wait become rows and regression questions."""
         return self._launch([("data_jobs.signals", SignalsRecipe())], 1)[0]
 
-    def improve(self, plan: Plan) -> list[str]:
-        """DPO for every agent with pairs that its champion has not learnt, with the answers people liked as replay. Returns the new
-        releases, and the challenger that has learnt just these rows already."""
+    def whether_to_improve(self, plan: Plan) -> list[Decision]:
+        """For each agent that learns from judgements: whether to train it on them now, and why."""
+        recipes = [one.dpo for one in plan.agents.values() if one.dpo is not None]
+        known = [self._learnt.improving(one, plan.triggers.window_days) for one in recipes]
+        return [decide(one, plan.triggers) if one.champion else _no_champion(one.agent) for one in known]
+
+    def improve(self, plan: Plan, decided: Sequence[Decision] | None = None) -> list[str]:
+        """DPO for every agent with judgements that its champion has not learnt, with the answers people liked as replay. Returns the new
+        releases, and the challenger that has learnt just these rows already and waits for the gate."""
         ready: list[str] = []
         jobs: list[Job] = []
-        for name, one in plan.agents.items():
-            pairs, liked = self._learnt.waiting(name, "dpo"), self._learnt.waiting(name, "sft")
-            if one.dpo is None or not pairs:
+        for made in self.whether_to_improve(plan) if decided is None else decided:
+            recipe = plan.agents[made.agent].dpo
+            if made.does == "wait":
+                ready += [one for one in [self._learnt.unjudged(made.agent)] if one]
+            pairs, liked = self._learnt.waiting(made.agent, "dpo"), self._learnt.waiting(made.agent, "sft")
+            if recipe is None or not made.train or not pairs:
                 continue
-            if (challenger := self._learnt.improved(name, (*pairs, *liked))) is not None:
-                ready.append(challenger)
-                continue
-            changes = {"datasets": pairs, "rows": None, "replay": (*one.dpo.replay, *liked)}
-            jobs.append(("train_jobs.dpo", one.dpo.model_copy(update=changes)))
+            changes = {"datasets": pairs, "rows": None, "replay": (*recipe.replay, *liked)}
+            jobs.append(("train_jobs.dpo", recipe.model_copy(update=changes)))
         return [*ready, *(str(result["release"]) for result in self._launch(jobs, plan.at_once))]
 
     def promote(self, ref: str, reason: str) -> None:
@@ -212,6 +228,19 @@ class Wheel:
     def _regression(self, agent: str) -> list[str]:
         with self._catalog.reading() as work:
             return [one.name for one in questions.sets(work, agent) if one.purpose == "regression"]
+
+
+def _because(decision: Decision) -> str:
+    return f"{'releases its adapter again: ' if decision.does == 'renew' else ''}{'; '.join(decision.why)}"
+
+
+def _told(decision: Decision) -> dict[str, Any]:
+    return {"agent": decision.agent, "does": decision.does, "bump": decision.bump, "why": list(decision.why)}
+
+
+def _no_champion(agent: str) -> Decision:
+    why = f"'{agent}' has no champion whose answers could be judged"
+    return Decision(agent=agent, does="nothing", grounds=(Ground(name="first", says="against", why=why),))
 
 
 def load_card(path: str) -> Agent:

@@ -21,10 +21,11 @@ from cluster.catalog import Catalog, runs
 from cluster.domain.base import Frozen, now
 from cluster.domain.parsing import parse
 from cluster.domain.runs import MAX_ATTEMPTS, Run
-from cluster.errors import RecipeError, TreadleError, one_sentence
+from cluster.errors import RecipeError, TreadleError, Unavailable, one_sentence
 from cluster.registry import Registry
 from cluster.settings import Settings, load_recipe, load_settings
 
+log = logging.getLogger(__name__)
 R = TypeVar("R", bound=Frozen)
 _BACKOFF_SECONDS = 2.0
 _REPORT_SECONDS = 0.4
@@ -45,15 +46,19 @@ class JobRun:
         return Registry(self.settings, self.catalog, self.artifacts)
 
     def progress(self, fraction: float, message: str = "", **metrics: float) -> None:
-        """Note how far the run is (0 to 1), what it does, and its newest figures. Written at most every 0.4 s."""
+        """Note how far the run is (0 to 1), what it does, and its newest figures. Written at most every 0.4 s;
+        a catalog that is away costs the note, not the run."""
         moment = time.monotonic()
         if moment - self._reported < _REPORT_SECONDS and fraction < 1.0:
             return
         self._reported = moment
-        with self.catalog.transaction() as work:
-            known = runs.get(work, self.run.id)
-            changes = {"progress": max(0.0, min(1.0, fraction)), "message": message or known.message}
-            runs.change(work, self.run.id, **changes, metrics={**known.metrics, **metrics})
+        try:
+            with self.catalog.transaction() as work:
+                known = runs.get(work, self.run.id)
+                changes = {"progress": max(0.0, min(1.0, fraction)), "message": message or known.message}
+                runs.change(work, self.run.id, **changes, metrics={**known.metrics, **metrics})
+        except Unavailable as error:  # work goes on without its progress bar
+            log.warning("%s (%.0f %%): %s", message, 100 * fraction, error.message)
 
     def cancelled(self) -> bool:
         """Whether somebody cancelled this run."""
@@ -85,7 +90,11 @@ def main(job: str, kind: type[R], work: Callable[[JobRun, R], dict[str, Any]], a
     except TreadleError as error:
         print(f"{job}: {error.message}", file=sys.stderr)
         return 2
-    return _attempts(JobRun(settings, run, given.local), recipe, work)
+    try:
+        return _attempts(JobRun(settings, run, given.local), recipe, work)
+    except Unavailable as error:  # the catalog is away, and so the run's record cannot say it
+        print(f"{job}: {error.message}", file=sys.stderr)
+        return 1
 
 
 def _attempts(job: JobRun, recipe: R, work: Callable[[JobRun, R], dict[str, Any]]) -> int:
@@ -106,8 +115,8 @@ def _attempts(job: JobRun, recipe: R, work: Callable[[JobRun, R], dict[str, Any]
             if not known:
                 traceback.print_exc()
             if known or run.attempts >= MAX_ATTEMPTS:
-                _finish(job, state="failed", error=one_sentence(error))
                 print(f"{job.run.job}: {one_sentence(error)}", file=sys.stderr)
+                _finish(job, state="failed", error=one_sentence(error))
                 return 1
             job.progress(run.progress, f"attempt {run.attempts} of {MAX_ATTEMPTS} failed ({one_sentence(error)}); trying again")
             time.sleep(_BACKOFF_SECONDS * 2 ** (run.attempts - 1))

@@ -1,123 +1,46 @@
-"""MLflow's only home: a run for each training, a registered model per agent, a version per release.
+"""Releases: registered, promoted, rolled back, retired and compared.
 
-The catalog's record of a release is the truth that serving follows; MLflow holds the same release for people to browse, with parameters,
-curves, dataset inputs, tags (semver, digests, parent) and aliases. Registration and promotion write the catalog first, in one
-transaction, then MLflow; ``reconcile`` brings MLflow up to date when it was unreachable in between.
+The catalog's record of a release is the truth that serving follows; MLflow holds the same release for people to browse
+(``cluster.mlflow_releases``). Every change writes the catalog first, in one transaction, then MLflow; ``reconcile`` brings MLflow up to
+date when it was unreachable in between.
 """
 
-import json
-import logging
-import time
+from enum import Enum
 from pathlib import Path
-from typing import Any, Callable, Sequence
+from typing import Any, Literal, Sequence
 
-from cluster.artifacts import Artifacts
-from cluster.catalog import Catalog, Work, corpora, datasets, questions, releases
-from cluster.domain.agents import Agent
-from cluster.domain.datasets import Dataset
+from cluster.catalog import Work, agents, corpora, datasets, questions, releases
+from cluster.domain.agents import BASE_VERSION, Agent
+from cluster.domain.base import Frozen
+from cluster.domain.questions import Question
 from cluster.domain.releases import CHALLENGER, CHAMPION, Release, ReleaseDiff, diff, next_version
-from cluster.domain.versions import Bump, Version
-from cluster.errors import Conflict
-from cluster.settings import Settings
+from cluster.domain.versions import Bump, Version, split_ref
+from cluster.errors import Conflict, IntegrityError, NotFound
+from cluster.mlflow_record import MODEL_PREFIX, WAITING
+from cluster.mlflow_releases import MlflowReleases
 
-log = logging.getLogger(__name__)
-MODEL_PREFIX = "treadle."
+__all__ = ["MODEL_PREFIX", "UNSET", "Registry", "Unset"]
 
 
-class Registry:
-    """Releases, lineage, aliases and diffs. ``catalog`` and ``artifacts`` are this process's own."""
+class Unset(Enum):
+    """Tells "not given" from None."""
 
-    def __init__(self, settings: Settings, catalog: Catalog, artifacts: Artifacts) -> None:
-        self._settings, self._catalog, self._artifacts = settings, catalog, artifacts
-        self._client: Any = None
+    UNSET = "unset"
 
-    @property
-    def client(self) -> Any:
-        """The MlflowClient (imported late: it costs seconds)."""
-        if self._client is None:
-            from mlflow import MlflowClient
 
-            logging.getLogger("mlflow").setLevel(logging.WARNING)
-            logging.getLogger("alembic").setLevel(logging.WARNING)
-            self._client = MlflowClient(tracking_uri=self._settings.mlflow_url, registry_uri=self._settings.mlflow_url)
-        return self._client
+UNSET = Unset.UNSET
 
-    # Runs
 
-    def start_run(
-        self, agent: str, run_id: str, params: dict[str, Any], inputs: Sequence[Dataset] = (), parent: str | None = None
-    ) -> str:
-        """Open the MLflow run of a training; returns its id. ``params`` is the recipe (nested keys become dotted).
+class Reconciled(Frozen):
+    """What was told: of how many runs something waited, how many releases were looked at, and which were registered late."""
 
-        A run that was opened before under the same ``run_id`` (a resumed training) is continued, not opened twice.
-        """
-        from mlflow.entities import Dataset as MlflowDataset
-        from mlflow.entities import DatasetInput, InputTag, Param
+    runs: int
+    releases: int
+    registered: tuple[str, ...] = ()
 
-        experiment = self._experiment(agent)
-        known = self.client.search_runs([experiment], filter_string=f"tags.`treadle.run` = '{run_id}'", max_results=1)
-        if known:
-            self.client.set_terminated(known[0].info.run_id, status="RUNNING")
-            return str(known[0].info.run_id)
-        tags = {"treadle.run": run_id, "treadle.agent": agent, "treadle.parent": parent or "", "mlflow.source.type": "JOB"}
-        opened = self.client.create_run(experiment, run_name=f"{agent}-{run_id[-6:]}", tags=tags)
-        mlflow_id = str(opened.info.run_id)
-        flat = _flat(params)
-        self.client.log_batch(mlflow_id, params=[Param(key, str(value)[:6000]) for key, value in flat.items()])
-        logged = [
-            DatasetInput(
-                MlflowDataset(
-                    name=one.name,
-                    digest=one.digest[:36],
-                    source_type="treadle",
-                    source=json.dumps({"uri": one.uri}),
-                    profile=json.dumps({"num_rows": one.rows, "kind": one.kind}),
-                ),
-                [InputTag("mlflow.data.context", "training")],
-            )
-            for one in inputs
-        ]
-        if logged:
-            self.client.log_inputs(mlflow_id, logged)
-        return mlflow_id
 
-    def _experiment(self, agent: str) -> str:
-        name = f"{MODEL_PREFIX}{agent}"
-        found = self.client.get_experiment_by_name(name)
-        if found is not None:
-            return str(found.experiment_id)
-        location = f"{self._artifacts.root}/mlflow/{agent}"
-        try:
-            return str(self.client.create_experiment(name, artifact_location=location))
-        except Exception:  # another process made it meanwhile; if not, the look-up below says what is wrong
-            return str(self.client.get_experiment_by_name(name).experiment_id)
-
-    def log_metrics(self, mlflow_run_id: str, metrics: dict[str, float], step: int = 0) -> None:
-        """Add points to the run's curves."""
-        self.log_curves(mlflow_run_id, [(step, metrics)])
-
-    def log_curves(self, mlflow_run_id: str, points: Sequence[tuple[int, dict[str, float]]]) -> None:
-        """Add many ``(step, metrics)`` points in one write."""
-        from mlflow.entities import Metric
-
-        moment = int(time.time() * 1000)
-        flat = [Metric(name, float(value), moment, step) for step, metrics in points for name, value in metrics.items()]
-        for start in range(0, len(flat), 1000):
-            self.client.log_batch(mlflow_run_id, metrics=flat[start : start + 1000])
-
-    def log_file(self, mlflow_run_id: str, path: Path, folder: str | None = None) -> None:
-        """Attach a file to the run."""
-        self.client.log_artifact(mlflow_run_id, str(path), folder)
-
-    def log_json(self, mlflow_run_id: str, value: Any, name: str) -> None:
-        """Attach a JSON value to the run as a file."""
-        self.client.log_text(mlflow_run_id, json.dumps(value, indent=1, default=str), name)
-
-    def finish_run(self, mlflow_run_id: str, failed: bool = False) -> None:
-        """Close the run."""
-        self.client.set_terminated(mlflow_run_id, status="FAILED" if failed else "FINISHED")
-
-    # Releases
+class Registry(MlflowReleases):
+    """Releases, aliases and diffs, and what MLflow is told of them and of trainings."""
 
     def register(
         self,
@@ -143,6 +66,7 @@ class Registry:
         """
         bundle = self._artifacts.publish("adapter", adapter, {"agent": card.name, "base": base_digest})
         with self._catalog.transaction() as work:
+            releases.serialise(work)
             before = releases.get(work, parent) if parent else None
             family = releases.of_agent(work, card.name)
             taken = [release.version for release in family]
@@ -159,12 +83,12 @@ class Registry:
             )
             if earned.version is None:
                 raise Conflict(f"No release of '{card.name}' was made: {earned.reason}.")
-            version = earned.version
+            version, reason = earned.version, earned.reason
             if bump is not None and taken:
                 start = Version.parse(before.version if before else max(taken, key=Version.parse)).bump(bump)
                 while str(start) in taken:
                     start = start.bump(bump)
-                version = str(start)
+                version, reason = str(start), f"{reason}; {bump} as the recipe says, whether it is better is for the gate"
             release = Release(
                 agent=card.name,
                 version=version,
@@ -178,111 +102,152 @@ class Registry:
                 recipe=recipe or {},
                 parent=before.ref if before else None,
                 run_id=run_id,
-                mlflow_run_id=mlflow_run_id,
+                mlflow_run_id=None if mlflow_run_id is None or mlflow_run_id.startswith(WAITING) else mlflow_run_id,
                 metrics=metrics or {},
-                reason=earned.reason,
+                reason=reason,
             )
             releases.add(work, release)
-            releases.move_alias(work, release.agent, CHALLENGER, release.version, f"registered: {earned.reason}")
+            releases.move_alias(work, release.agent, CHALLENGER, release.version, f"registered: {reason}")
+        if mlflow_run_id is not None and mlflow_run_id.startswith(WAITING):
+            self._mirror(self.tell_again)  # MLflow may be back by now
         self._mirror(lambda: self._mirror_release(release))
         return release
 
-    def promote(self, ref: str, reason: str = "promoted by hand") -> Release:
-        """Make a release its agent's champion; the gateway follows within a second."""
+    def renew(self, agent: str) -> Release:
+        """A release of the champion's adapter with the agent's card and indexes as they are now: what needs no training. Raises
+        Conflict when nothing changed."""
+        with self._catalog.reading() as work:
+            champion = releases.get(work, agent)
+            card = agents.get(work, agent)
+        return self.register(
+            card,
+            self._checked(champion, "renewed"),
+            base_model=champion.base_model,
+            base_digest=champion.base_digest,
+            recipe=champion.recipe,
+            parent=champion.ref,
+            metrics=champion.metrics,
+        )
+
+    def promote(self, ref: str, reason: str = "promoted by hand", expected: str | Unset | None = UNSET) -> Release:
+        """Make a release its agent's champion; the gateway follows within a second.
+
+        ``expected`` is the champion that the decision was made against (``agent@version``, a version, or None and ``agent@base`` for
+        none): promotions are made one after another, and Conflict is raised when another one came in between. Raises IntegrityError or
+        NotFound when the release's files are not those that were evaluated, Conflict when it is retired.
+        """
+        with self._catalog.reading() as work:
+            release = releases.get(work, ref)
+        self._checked(release, "promoted")
+        with self._catalog.transaction() as work:
+            releases.serialise(work)
+            gone = releases.retired(work)
+            if release.ref in gone:
+                raise Conflict(f"Release '{release.ref}' is retired ({gone[release.ref]}) and is not promoted; train a new one.")
+            if expected is not UNSET:
+                _still(release.agent, _version(expected), releases.alias(work, release.agent, CHAMPION), release.ref)
+            self._crown(work, release, reason, "move")
+        self._mirror(lambda: self._mirror_aliases(release))
+        return release
+
+    def rollback(self, agent: str, reason: str = "rolled back by hand") -> Release:
+        """Give the agent back the champion it had before; done twice it goes two back. Raises Conflict when there was none, and
+        IntegrityError when that one's files are not whole any more (then promote another by its name)."""
+        with self._catalog.reading() as work:
+            found = releases.get(work, f"{agent}@{releases.previous(work, agent)}")
+        self._checked(found, "taken back")
+        with self._catalog.transaction() as work:
+            releases.serialise(work)
+            before = releases.previous(work, agent)
+            if before != found.version:
+                raise Conflict(f"The champion of '{agent}' was moved meanwhile; look at it and roll back again.")
+            self._crown(work, found, reason, "rollback")
+        self._mirror(lambda: self._mirror_aliases(found))
+        return found
+
+    def retire(self, ref: str, reason: str) -> Release:
+        """Take a release out of use for good: it is not promoted any more, not gone back to, and not listed by default. Its record and
+        its files stay, and it still answers to who names it. Raises Conflict while it is champion or challenger."""
         with self._catalog.transaction() as work:
             release = releases.get(work, ref)
-            releases.move_alias(work, release.agent, CHAMPION, release.version, reason)
-            if releases.alias(work, release.agent, CHALLENGER) == release.version:
-                releases.move_alias(work, release.agent, CHALLENGER, None, reason)
-        self._mirror(lambda: self._mirror_aliases(release.agent))
+            releases.retire(work, release, reason)
+        self._mirror(lambda: self._mirror_retired(release, reason))
         return release
 
-    def rollback(self, agent: str, reason: str = "rolled back") -> Release:
-        """Give the agent back the champion it had before. Raises Conflict when there was none."""
-        with self._catalog.transaction() as work:
-            release = releases.get(work, f"{agent}@{releases.previous(work, agent)}")
-            releases.move_alias(work, agent, CHAMPION, release.version, reason)
-        self._mirror(lambda: self._mirror_aliases(agent))
-        return release
+    def _crown(self, work: Work, release: Release, reason: str, kind: Literal["move", "rollback"]) -> None:
+        releases.move_alias(work, release.agent, CHAMPION, release.version, reason, kind)
+        if releases.alias(work, release.agent, CHALLENGER) == release.version:
+            releases.move_alias(work, release.agent, CHALLENGER, None, reason)
 
-    def compare(self, before: str, after: str) -> ReleaseDiff:
-        """What changed between two releases: card, recipe, metrics, rows, and answers question by question."""
+    def _checked(self, release: Release, done: str) -> Path:
+        """The directory with the release's files, every digest compared."""
+        try:
+            return self._artifacts.fetch(release.adapter_uri, release.adapter_digest)
+        except (IntegrityError, NotFound) as error:
+            raise type(error)(
+                f"Release '{release.ref}' is not {done}, its files are not those of digest {release.adapter_digest[:12]}: {error.message}"
+            ) from None
+
+    def compare(self, before: str, after: str, examples: int = 5) -> ReleaseDiff:
+        """What changed between two releases: card, recipe, metrics, rows (with up to ``examples`` of them each way), and answers
+        question by question."""
         with self._catalog.reading() as work:
             one, two = releases.get(work, before), releases.get(work, after)
-            sources = {digest: datasets.get(work, digest) for digest in {*one.datasets, *two.datasets}}
             pairs = questions.pairs(work, one.ref, two.ref)
-        held = [set(self._row_texts(sources[digest].uri for digest in release.datasets)) for release in (one, two)]
-        rows = (len(held[1] - held[0]), len(held[0] - held[1]))
-        return diff(one, two, rows=rows, evaluations=pairs)
-
-    def _row_texts(self, uris: Any) -> list[str]:
-        return [row.model_dump_json() for uri in uris for row in self._artifacts.read_rows(uri)]
-
-    # MLflow's copy
-
-    def _mirror(self, write: Callable[[], None]) -> None:
-        """What is in the catalog stays done whatever MLflow says; it is told again by ``reconcile``."""
-        try:
-            write()
-        except Exception as error:
-            log.warning(
-                "MLflow at %s was not told (%s); treadle releases reconcile tells it again.", self._settings.mlflow_url, error
-            )
-
-    def _mirror_release(self, release: Release) -> None:
-        name = f"{MODEL_PREFIX}{release.agent}"
-        if not self.client.search_registered_models(f"name = '{name}'"):
-            self.client.create_registered_model(name, description=release.card.description)
-        if self._mlflow_version(release.agent, release.version) is None:
-            tags = {
-                "semver": release.version,
-                "release_digest": release.digest,
-                "adapter_digest": release.adapter_digest,
-                "base_digest": release.base_digest,
-                "parent": release.parent or "",
-                "datasets": ",".join(digest[:12] for digest in release.datasets),
-                "reason": release.reason,
+            asked = {
+                question.id: question.text for name in {pair[0].question_set for pair in pairs} for question in _asked(work, name)
             }
-            self.client.create_model_version(name, source=release.adapter_uri, run_id=release.mlflow_run_id, tags=tags)
-        if release.mlflow_run_id:
-            self.client.log_text(release.mlflow_run_id, release.model_dump_json(indent=1), "release.json")
-            self.client.set_tag(release.mlflow_run_id, "treadle.release", release.ref)
-        self._mirror_aliases(release.agent)
+        added, removed = self.row_changes(one.datasets, two.datasets)
+        return diff(one, two, rows=(added, removed), examples=examples, evaluations=pairs, asked=asked)
 
-    def _mlflow_version(self, agent: str, semver: str) -> str | None:
-        for version in self.client.search_model_versions(f"name = '{MODEL_PREFIX}{agent}'"):
-            if version.tags.get("semver") == semver:
-                return str(version.version)
-        return None
+    def row_changes(self, before: Sequence[str], after: Sequence[str]) -> tuple[list[str], list[str]]:
+        """The rows (as JSON) that the datasets ``after`` hold and ``before`` do not, and the other way round. A row that stands in two
+        datasets is one row."""
+        held = [self._row_texts(one) for one in (set(before) - set(after), set(after) - set(before))]
+        common = self._row_texts(set(before) & set(after)) if any(held) else set()
+        return sorted(held[1] - held[0] - common), sorted(held[0] - held[1] - common)
 
-    def _mirror_aliases(self, agent: str) -> None:
+    def _row_texts(self, digests: set[str]) -> set[str]:
         with self._catalog.reading() as work:
-            wanted = {name: releases.alias(work, agent, name) for name in (CHAMPION, CHALLENGER)}
-        model = f"{MODEL_PREFIX}{agent}"
-        present = self.client.get_registered_model(model).aliases or {}
-        for name, semver in wanted.items():
-            version = self._mlflow_version(agent, semver) if semver else None
-            if version is None and name in present:
-                self.client.delete_registered_model_alias(model, name)
-            elif version is not None and str(present.get(name)) != version:
-                self.client.set_registered_model_alias(model, name, version)
+            uris = [datasets.get(work, digest).uri for digest in digests]
+        return {row.model_dump_json() for uri in uris for row in self._artifacts.read_rows(uri)}
 
-    def reconcile(self) -> int:
-        """Tell MLflow of every release it does not know; returns how many releases were looked at."""
+    def reconcile(self) -> Reconciled:
+        """Tell MLflow everything it does not know: what waits of runs, and every release."""
+        told = self.tell_again()
         with self._catalog.reading() as work:
             known = releases.everything(work)
         for release in reversed(known):
             self._mirror_release(release)
-        return len(known)
+        return Reconciled(runs=told, releases=len(known))
+
+
+def _still(agent: str, expected: str | None, present: str | None, ref: str) -> None:
+    if expected != present:
+        raise Conflict(
+            f"{ref} was judged against {_named(agent, expected)}, and by now the champion of '{agent}' is {_named(agent, present)}; "
+            "judge it again (treadle eval compare), or promote it by hand."
+        )
+
+
+def _named(agent: str, version: str | None) -> str:
+    return f"{agent}@{version}" if version else "no release"
+
+
+def _version(expected: str | None) -> str | None:
+    """The version in ``agent@version`` or ``version``; None for ``agent@base``."""
+    if expected is None:
+        return None
+    version = split_ref(expected)[1] or expected
+    return None if version == BASE_VERSION else version
+
+
+def _asked(work: Work, name: str) -> Sequence[Question]:
+    try:
+        return questions.get_set(work, name).questions
+    except NotFound:  # deleted since it was asked
+        return ()
 
 
 def _newest_indexes(work: Work, card: Agent) -> dict[str, int]:
     return {corpus: corpora.newest(work, corpus).version for corpus in card.corpora}
-
-
-def _flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, inner in value.items():
-        name = f"{prefix}{key}"
-        flat.update(_flat(inner, f"{name}.") if isinstance(inner, dict) else {name: inner})
-    return flat

@@ -211,6 +211,7 @@ class Answer:
             "conversation_id": self._conversation if turn_id else self._ask.conversation_id,
             "agent": self._route.agent,
             "release": speaker.ref if speaker else None,
+            "digest": speaker.digest if speaker else None,
             "route": {**self._route.model_dump(mode="json"), "scores": {k: round(v, 4) for k, v in self._route.scores.items()}},
             "citations": [passage.model_dump(mode="json") for passage in self._passages],
             "cited": [passage.number for passage in cited(self.text, self._passages)],

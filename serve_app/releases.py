@@ -33,6 +33,11 @@ class Speaker:
         return self.release.ref if self.release else f"{self.card.name}@{BASE_VERSION}"
 
     @property
+    def digest(self) -> str | None:
+        """Of everything that decides how the release answers; the engine compares the adapter's with its bytes when it loads them."""
+        return self.release.digest if self.release else None
+
+    @property
     def adapter(self) -> str | None:
         """The engine's name for it."""
         return self.release.ref if self.release else None
@@ -123,7 +128,7 @@ class LiveReleases:
         return NotFound(f"There is no model '{model}'; {hint}")
 
     async def names(self) -> list[str]:
-        """Every name that answers: auto, agents, ``agent@base``, all releases, and the base model."""
+        """Every name that answers: auto, agents, ``agent@base``, all releases but retired ones, and the base model."""
         refs = await asyncio.to_thread(self._read_refs)
         return ["auto", *self.agents, *(f"{name}@{BASE_VERSION}" for name in self.agents), *refs, self._base_name]
 
@@ -133,7 +138,8 @@ class LiveReleases:
 
     def _read_refs(self) -> list[str]:
         with self._catalog.reading() as work:
-            return [release.ref for release in releases.everything(work) if release.agent != ROUTER]
+            gone = releases.retired(work)
+            return [one.ref for one in releases.everything(work) if one.agent != ROUTER and one.ref not in gone]
 
     async def look(self) -> None:
         """Look into the catalog once and take over what changed."""

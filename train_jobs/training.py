@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cluster import base_model, ray_lifecycle, warm
+from cluster import base_model, ray_lifecycle, unregistered, warm
 from cluster.artifacts import read_rows_file
 from cluster.catalog import agents, datasets, forgotten, releases
 from cluster.domain.agents import Agent
@@ -26,6 +26,7 @@ from cluster.domain.runs import MAX_ATTEMPTS
 from cluster.errors import Conflict, InvalidInput, JobFailed, NotFound, RecipeError
 from cluster.job_run import JobRun
 from cluster.settings import ROOT, ModelRole, cpu_cores
+from cluster.unregistered import Registration
 from train_jobs import checkpoints, lora
 
 _KEPT = (
@@ -78,6 +79,10 @@ def on_worker(config: dict[str, WorkerTask]) -> None:
 
 def train(job: JobRun, recipe: TrainRecipe) -> dict[str, Any]:
     """The body of both jobs; returns the run's result."""
+    if job.run.id in unregistered.waiting(job.settings.home):  # an attempt before this one trained it
+        release = unregistered.register_kept(job.registry, job.run.id)
+        forget_checkpoints(job)
+        return {"release": release.ref, "metrics": release.metrics}
     plan = check(job, recipe)
     job.progress(0.01, "starting workers")
     params = recipe.model_dump(mode="json")
@@ -102,12 +107,11 @@ def _train(job: JobRun, plan: Plan, opened: "Future[str]") -> dict[str, Any]:
         job.registry.log_curves(mlflow_id, curve)
         metrics = {name: float(figures[name]) for name in _KEPT if name in figures}
         job.progress(0.97, "registering the release")
-        release = job.registry.register(
-            plan.card,
-            adapter,
+        registration = Registration(
+            card=plan.card,
             base_model=plan.base.name,
             base_digest=plan.base_digest,
-            inputs=[one.digest for one in plan.inputs],
+            inputs=tuple(one.digest for one in plan.inputs),
             indexes=dict(plan.parent.indexes) if plan.parent else None,
             recipe=plan.recipe.model_dump(mode="json"),
             parent=plan.parent.ref if plan.parent else None,
@@ -116,6 +120,7 @@ def _train(job: JobRun, plan: Plan, opened: "Future[str]") -> dict[str, Any]:
             metrics=metrics,
             bump=plan.recipe.bump or ("minor" if isinstance(plan.recipe, DpoRecipe) else None),
         )
+        release = unregistered.register(job.registry, adapter, registration)
         job.registry.finish_run(mlflow_id)
     forget_checkpoints(job)
     return {

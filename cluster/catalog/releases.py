@@ -1,11 +1,13 @@
 """Releases and their aliases. Promotion moves an alias in one transaction, and every move is kept."""
 
+from typing import Literal
+
 from sqlalchemy import delete, select
 
-from cluster.catalog.tables import alias_moves, aliases, releases
+from cluster.catalog.tables import alias_moves, aliases, releases, retirements
 from cluster.catalog.transaction import Work
-from cluster.domain.base import now
-from cluster.domain.releases import CHAMPION, Release
+from cluster.domain.base import now, with_zone
+from cluster.domain.releases import CHAMPION, AliasMove, Release, standing
 from cluster.domain.versions import Version, split_ref
 from cluster.errors import Conflict, InvalidInput, NotFound, near
 
@@ -57,11 +59,18 @@ def all_aliases(work: Work) -> dict[tuple[str, str], str]:
     return {(row.agent, row.alias): row.version for row in work.run(select(aliases))}
 
 
-def move_alias(work: Work, agent: str, name: str, version: str | None, reason: str) -> str | None:
-    """Point an alias of the agent at ``version`` (None: remove it); returns where it pointed before.
+def serialise(work: Work) -> None:
+    """Let no other transaction move an alias until this one ends: what is read of them from here on stays so."""
+    work.serialise(aliases)
 
-    Raises NotFound when there is no such release.
+
+def move_alias(
+    work: Work, agent: str, name: str, version: str | None, reason: str, kind: Literal["move", "rollback"] = "move"
+) -> str | None:
+    """Point an alias of the agent at ``version`` (None: remove it); returns where it pointed before. Moves are made one after another:
+    each one's ``before`` is the ``after`` of the move before it. Raises NotFound when there is no such release.
     """
+    serialise(work)
     before = alias(work, agent, name)
     if before == version:
         return before
@@ -71,21 +80,46 @@ def move_alias(work: Work, agent: str, name: str, version: str | None, reason: s
         get(work, f"{agent}@{version}")
         work.put(aliases, {"agent": agent, "alias": name, "version": version})
     move = {"agent": agent, "alias": name, "before": before, "after": version, "reason": reason[:400], "moved_at": now()}
-    work.run(alias_moves.insert().values(**move))
+    work.run(alias_moves.insert().values(**move, kind=kind))
     return before
 
 
+def moves(work: Work, agent: str, name: str = CHAMPION) -> list[AliasMove]:
+    """Every move of an alias, oldest first."""
+    statement = select(alias_moves).where(alias_moves.c.agent == agent, alias_moves.c.alias == name).order_by(alias_moves.c.id)
+    return [
+        AliasMove(before=row.before, after=row.after, reason=row.reason, kind=row.kind, moved_at=with_zone(row.moved_at))
+        for row in work.run(statement)
+    ]
+
+
 def previous(work: Work, agent: str, name: str = CHAMPION) -> str:
-    """The version the alias pointed to before its present one. Raises Conflict when it never moved."""
+    """The version to go back to: the one before the present one, not counting what was rolled back and what is retired, so that
+    going back twice goes two versions back. Raises Conflict when there is none."""
     present = alias(work, agent, name)
     if present is None:
         raise InvalidInput(f"Agent '{agent}' has no {name}; treadle releases promote {agent}@VERSION makes one.")
-    statement = (
-        select(alias_moves.c.before)
-        .where(alias_moves.c.agent == agent, alias_moves.c.alias == name, alias_moves.c.after == present)
-        .order_by(alias_moves.c.id.desc())
-    )
-    row = work.run(statement).first()
-    if row is None or row[0] is None:
+    gone = retired(work)
+    line = [version for version in standing(moves(work, agent, name)) if f"{agent}@{version}" not in gone]
+    before = next((version for version in reversed(line) if version != present), None)
+    if before is None:
         raise Conflict(f"Agent '{agent}' has had no {name} before {present}; there is nothing to roll back to.")
-    return str(row[0])
+    return before
+
+
+def retire(work: Work, release: Release, reason: str) -> None:
+    """Take a release out of use for good. Raises Conflict while an alias points to it, or when it is retired already."""
+    serialise(work)
+    for (agent, name), version in all_aliases(work).items():
+        if (agent, version) == (release.agent, release.version):
+            raise Conflict(
+                f"Release '{release.ref}' is the {name} of '{agent}'; promote or register another one first, then retire it."
+            )
+    row = {"agent": release.agent, "version": release.version, "reason": reason[:400], "retired_at": now()}
+    if not work.add_missing(retirements, row):
+        raise Conflict(f"Release '{release.ref}' is retired already: {retired(work)[release.ref]}.")
+
+
+def retired(work: Work) -> dict[str, str]:
+    """The releases that are retired, and why: ``{agent@version: reason}``."""
+    return {f"{row.agent}@{row.version}": row.reason for row in work.run(select(retirements))}

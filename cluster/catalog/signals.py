@@ -1,10 +1,11 @@
 """Signals, and the ledger of what became of each."""
 
+from datetime import datetime
 from typing import Sequence
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 
-from cluster.catalog.tables import ledger, signals
+from cluster.catalog.tables import ledger, signals, turns
 from cluster.catalog.transaction import Work
 from cluster.domain.signals import Signal
 
@@ -58,3 +59,35 @@ def links(work: Work, signal_ids: Sequence[str]) -> dict[str, list[tuple[str, st
     for row in work.run(statement):
         found[row.signal_id].append((row.kind, row.ref))
     return found
+
+
+def became(work: Work, kind: str, ref: str) -> dict[str, int]:
+    """How many signals of each kind became a thing (the other way through the ledger): ``{signal kind: count}``."""
+    statement = (
+        select(signals.c.kind, func.count())
+        .select_from(ledger.join(signals, ledger.c.signal_id == signals.c.id))
+        .where(ledger.c.kind == kind, ledger.c.ref == ref)
+        .group_by(signals.c.kind)
+        .order_by(signals.c.kind)
+    )
+    return {str(row[0]): int(row[1]) for row in work.run(statement)}
+
+
+def failures(work: Work, agent: str, start: datetime, end: datetime) -> tuple[int, int]:
+    """How many of an agent's answers failed their validation, of how many, from ``start`` up to ``end``."""
+    inside = (turns.c.agent == agent, turns.c.created_at >= start, turns.c.created_at < end)
+    asked = work.run(select(func.count()).select_from(turns).where(*inside)).scalar_one()
+    failed = select(func.count(func.distinct(turns.c.id))).select_from(turns.join(signals, signals.c.turn_id == turns.c.id))
+    return int(work.run(failed.where(*inside, signals.c.kind == "failed_validation")).scalar_one()), int(asked)
+
+
+def thumbs_down(work: Work, agent: str, start: datetime, end: datetime) -> tuple[int, int]:
+    """How many of the thumbs on an agent's answers were down, of how many, by when the answers were given. The newest of each turn."""
+    statement = (
+        select(signals.c.turn_id, signals.c.body)
+        .select_from(turns.join(signals, signals.c.turn_id == turns.c.id))
+        .where(turns.c.agent == agent, turns.c.created_at >= start, turns.c.created_at < end, signals.c.kind == "thumb")
+        .order_by(signals.c.created_at)
+    )
+    newest = {row.turn_id: row.body["value"] for row in work.run(statement)}
+    return sum(value == "down" for value in newest.values()), len(newest)

@@ -118,6 +118,22 @@ alias_moves = Table(
     Column("after", String(32)),
     Column("reason", String(400), nullable=False),
     Column("moved_at", DateTime(timezone=True), nullable=False),
+    Column("kind", String(16), nullable=False, server_default="move"),
+)
+retirements = Table(
+    "retirements",
+    metadata,
+    Column("agent", String(64), primary_key=True),
+    Column("version", String(32), primary_key=True),
+    Column("reason", String(400), nullable=False),
+    Column("retired_at", DateTime(timezone=True), nullable=False),
+)
+untold = Table(
+    "untold",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("run", String(80), nullable=False, index=True),
+    Column("body", JSON, nullable=False),
 )
 forgotten = Table(
     "forgotten",

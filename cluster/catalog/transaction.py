@@ -56,6 +56,14 @@ class Work:
         done = self.run(self._insert(table).values(**values).on_conflict_do_nothing(index_elements=keys))
         return bool(done.rowcount)
 
+    def serialise(self, table: Table) -> None:
+        """From here to the end of the transaction no other one writes to the table or asks for the same; reading goes on.
+
+        SQLite has one writer anyway; PostgreSQL would let two transactions read the same row before either changes it.
+        """
+        if self.connection.dialect.name == "postgresql":
+            self.connection.exec_driver_sql(f"LOCK TABLE {table.name} IN SHARE ROW EXCLUSIVE MODE")
+
     def _insert(self, table: Table) -> Any:
         return sqlite_insert(table) if self.connection.dialect.name == "sqlite" else postgres_insert(table)
 
@@ -126,10 +134,10 @@ class Catalog:
                 connection.commit()
         except OperationalError as error:
             raise Unavailable(
-                f"The catalog {self.place} cannot be used: {error.orig}; check its disk, path and server."
+                f"The catalog {self.place} cannot be used: {_line(error)}; check its disk, path and server."
             ) from None
         except DBAPIError as error:
-            raise Unavailable(f"The catalog {self.place} refused a statement: {error.orig}.") from None
+            raise Unavailable(f"The catalog {self.place} refused a statement: {_line(error)}.") from None
 
     @property
     def place(self) -> str:
@@ -139,3 +147,8 @@ class Catalog:
     def close(self) -> None:
         """Give the connections back."""
         self._engine.dispose()
+
+
+def _line(error: DBAPIError) -> str:
+    """What the database says, without its line breaks."""
+    return " ".join(str(error.orig).split())

@@ -37,6 +37,8 @@ def _lines(done: dict[str, Any]) -> Iterator[tuple[str, str]]:
         name = one.get("corpus") or one["dataset"]
         size = f"{one['passages']} passages" if "corpus" in one else f"{one['rows']} rows"
         yield "gather", f"{name}: {size}" + ("" if one["changed"] else ", unchanged")
+    for one in done["decided"]:
+        yield "decide", f"{one['step']} {one['agent']}: {one['does']}, because {'; '.join(one['why'])}"
     yield "teach", ", ".join(done["taught"]) or "nothing new to learn"
     yield from (("admit", _judged(one)) for one in done["admitted"])
     heard = done["heard"]["signals"]

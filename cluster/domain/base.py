@@ -5,7 +5,7 @@ import json
 import re
 import secrets
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Mapping
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
@@ -36,6 +36,11 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
+def with_zone(moment: datetime) -> datetime:
+    """The same moment with its zone: SQLite gives times back without one, and all of ours are UTC."""
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
 def new_id(prefix: str) -> str:
     """A fresh identifier such as ``turn_5f0c…``: 80 random bits, sortable by nothing."""
     return f"{prefix}_{secrets.token_hex(10)}"
@@ -45,3 +50,11 @@ def digest_of(value: Any) -> str:
     """SHA-256 (hex) of a JSON value in canonical form: keys sorted, no spaces, UTF-8."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A nested mapping with dotted keys: ``{"lora": {"rank": 8}}`` → ``{"lora.rank": 8}``."""
+    found: dict[str, Any] = {}
+    for key, inner in value.items():
+        found.update(flat(inner, f"{prefix}{key}.") if isinstance(inner, Mapping) else {f"{prefix}{key}": inner})
+    return found

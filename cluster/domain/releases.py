@@ -1,12 +1,13 @@
 """Releases: one immutable bundle per version of an agent; how versions are earned, and how two releases differ."""
 
 from datetime import datetime, timedelta
-from typing import Any, Sequence
+from functools import cached_property
+from typing import Any, Literal, Mapping, Sequence
 
 from pydantic import Field
 
 from cluster.domain.agents import Agent
-from cluster.domain.base import Frozen, digest_of, now
+from cluster.domain.base import Frozen, digest_of, flat, now
 from cluster.domain.prompts import PROMPT_CONTRACT
 from cluster.domain.questions import Evaluation
 from cluster.domain.versions import FIRST, Bump, Version
@@ -44,9 +45,9 @@ class Release(Frozen):
     def ref(self) -> str:
         return f"{self.agent}@{self.version}"
 
-    @property
+    @cached_property
     def digest(self) -> str:
-        """SHA-256 over everything that decides how the release answers."""
+        """SHA-256 over everything that decides how the release answers; the same in every process."""
         return digest_of(
             {
                 "card": self.card.model_dump(mode="json"),
@@ -56,6 +57,29 @@ class Release(Frozen):
                 "indexes": self.indexes,
             }
         )
+
+
+class AliasMove(Frozen):
+    """One move of an alias. ``kind`` tells a promotion ("move") from going back ("rollback")."""
+
+    before: str | None
+    after: str | None
+    reason: str
+    kind: Literal["move", "rollback"] = "move"
+    moved_at: datetime
+
+
+def standing(moves: Sequence[AliasMove]) -> list[str]:
+    """The versions an alias has pointed to that were not taken back, oldest first: a promotion puts one on top, a rollback takes
+    versions off until its own is on top."""
+    line: list[str] = []
+    for move in moves:
+        if move.kind == "rollback":
+            while line and line[-1] != move.after:
+                line.pop()
+        if move.after is not None and line[-1:] != [move.after]:
+            line.append(move.after)
+    return line
 
 
 class NextVersion(Frozen):
@@ -107,6 +131,7 @@ class AnswerChange(Frozen):
     """One question that the two releases answer differently."""
 
     question_id: str
+    question: str = ""
     before: str
     after: str
     passed_before: bool
@@ -118,6 +143,7 @@ class ReleaseDiff(Frozen):
 
     before: str
     after: str
+    made_of: dict[str, tuple[Any, Any]] = Field(default_factory=dict)
     card: dict[str, tuple[Any, Any]] = Field(default_factory=dict)
     recipe: dict[str, tuple[Any, Any]] = Field(default_factory=dict)
     metrics: dict[str, tuple[float | None, float | None]] = Field(default_factory=dict)
@@ -126,6 +152,8 @@ class ReleaseDiff(Frozen):
     datasets_removed: tuple[str, ...] = ()
     rows_added: int = 0
     rows_removed: int = 0
+    examples_added: tuple[str, ...] = ()
+    examples_removed: tuple[str, ...] = ()
     answers: dict[str, tuple[AnswerChange, ...]] = Field(default_factory=dict)
 
 
@@ -134,19 +162,22 @@ def _changed(before: dict[str, Any], after: dict[str, Any]) -> dict[str, tuple[A
     return {key: (before.get(key), after.get(key)) for key in keys if before.get(key) != after.get(key)}
 
 
-def changed_answers(before: Evaluation, after: Evaluation) -> tuple[AnswerChange, ...]:
-    """Question by question, where the answers differ. Both evaluations must be of the same question set."""
+def changed_answers(before: Evaluation, after: Evaluation, asked: Mapping[str, str] | None = None) -> tuple[AnswerChange, ...]:
+    """Question by question, where the answers or their judgement differ. Both evaluations must be of the same question set; ``asked``
+    are the questions' texts by id."""
     was = {result.question_id: result for result in before.results}
+    pairs = [(was[result.question_id], result) for result in after.results if result.question_id in was]
     return tuple(
         AnswerChange(
-            question_id=result.question_id,
-            before=was[result.question_id].answer,
-            after=result.answer,
-            passed_before=was[result.question_id].passed,
-            passed_after=result.passed,
+            question_id=two.question_id,
+            question=(asked or {}).get(two.question_id, ""),
+            before=one.answer,
+            after=two.answer,
+            passed_before=one.passed,
+            passed_after=two.passed,
         )
-        for result in after.results
-        if result.question_id in was and was[result.question_id].answer != result.answer
+        for one, two in pairs
+        if (one.answer, one.passed) != (two.answer, two.passed)
     )
 
 
@@ -154,20 +185,27 @@ def diff(
     before: Release,
     after: Release,
     *,
-    rows: tuple[int, int] = (0, 0),
+    rows: tuple[Sequence[str], Sequence[str]] = ((), ()),
+    examples: int = 5,
     evaluations: Sequence[tuple[Evaluation, Evaluation]] = (),
+    asked: Mapping[str, str] | None = None,
 ) -> ReleaseDiff:
-    """The difference between two releases; ``rows`` is (added, removed), ``evaluations`` are pairs on the same question set."""
+    """The difference between two releases; ``rows`` are those (added, removed), ``evaluations`` pairs on the same question set."""
+    parts = ("adapter_digest", "base_model", "base_digest", "prompt_contract", "parent")
+    one, two = ({part: getattr(release, part) for part in parts} for release in (before, after))
     return ReleaseDiff(
         before=before.ref,
         after=after.ref,
+        made_of=_changed(one, two),
         card=_changed(before.card.model_dump(mode="json"), after.card.model_dump(mode="json")),
-        recipe=_changed(before.recipe, after.recipe),
+        recipe=_changed(flat(before.recipe), flat(after.recipe)),
         metrics=_changed(before.metrics, after.metrics),
         indexes=_changed(before.indexes, after.indexes),
         datasets_added=tuple(sorted(set(after.datasets) - set(before.datasets))),
         datasets_removed=tuple(sorted(set(before.datasets) - set(after.datasets))),
-        rows_added=rows[0],
-        rows_removed=rows[1],
-        answers={one.question_set: changed_answers(one, two) for one, two in evaluations},
+        rows_added=len(rows[0]),
+        rows_removed=len(rows[1]),
+        examples_added=tuple(rows[0][:examples]),
+        examples_removed=tuple(rows[1][:examples]),
+        answers={was.question_set: changed_answers(was, now_, asked) for was, now_ in evaluations},
     )

@@ -4,13 +4,15 @@ import signal
 import subprocess
 import sys
 import threading
+from datetime import timedelta
 
 import pytest
 from sqlalchemy import text
 
-from cluster.catalog import Catalog, agents, conversations, corpora, datasets, questions, releases, runs, signals, users
+from cluster.catalog import Catalog, agents, conversations, corpora, datasets, questions, releases, runs, signals, untold, users
 from cluster.catalog.migrations import HEAD
 from cluster.domain.agents import Agent
+from cluster.domain.base import now
 from cluster.domain.conversations import Route, Turn
 from cluster.domain.datasets import Dataset
 from cluster.domain.documents import CorpusVersion
@@ -210,6 +212,57 @@ def test_only_the_hash_of_a_key_is_kept_and_revoking_ends_it(catalog, settings):
 def test_the_newest_revision_is_the_one_that_is_checked():
     versions = sorted((ROOT / "cluster" / "catalog" / "migrations" / "versions").glob("*.py"))
     assert versions[-1].name.startswith(HEAD)
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+def test_a_catalog_of_the_revision_before_is_brought_up_to_date(settings, database, request):
+    url = settings.catalog_url if database == "sqlite" else request.getfixturevalue("postgresql")
+    old = Catalog(url).prepare()
+    with old.transaction() as work:
+        work.connection.exec_driver_sql("ALTER TABLE alias_moves DROP COLUMN kind")
+        for table in ("retirements", "untold"):
+            work.connection.exec_driver_sql(f"DROP TABLE {table}")
+        work.connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0002'")
+        work.connection.exec_driver_sql(
+            "INSERT INTO alias_moves (agent, alias, before, after, reason, moved_at) "
+            "VALUES ('old', 'champion', NULL, '0.1.0', 'first', '2026-01-01 00:00:00')"
+        )
+    old.close()
+    new = Catalog(url).prepare()
+    with new.reading() as work:
+        assert [(one.after, one.kind) for one in releases.moves(work, "old")] == [("0.1.0", "move")]
+        assert releases.retired(work) == {}
+    new.close()
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+def test_what_answers_and_cards_say_is_counted(settings, database, request):
+    catalog = Catalog(settings.catalog_url if database == "sqlite" else request.getfixturevalue("postgresql")).prepare()
+    start, day = now(), timedelta(days=1)
+    asked = [turn(agent="counted", created_at=start + day * number) for number in range(4)]
+    said = [("failed_validation", ["x"], 1), ("thumb", "down", 1), ("thumb", "up", 2), ("thumb", "down", 2), ("thumb", "up", 3)]
+    with catalog.transaction() as work:
+        agents.save(work, Agent(name="counted"))
+        conversations.record(work, asked)
+        for number, (kind, value, of) in enumerate(said):
+            moment = start + timedelta(seconds=number)
+            signals.record(work, [Signal(turn_id=asked[of].id, kind=kind, value=value, user="u", created_at=moment)])
+        assert signals.failures(work, "counted", start, start + 9 * day) == (1, 4)
+        assert signals.failures(work, "counted", start + 2 * day, start + 9 * day) == (0, 2)
+        assert signals.thumbs_down(work, "counted", start, start + 3 * day) == (2, 2), "the newest thumb on an answer counts"
+        assert agents.newer_than(work, start - day) == ["counted"]
+        assert agents.newer_than(work, start + day) == []
+        untold.add(work, "run_b", {"do": "start"})
+        untold.add(work, "run_a", {"do": "start"})
+        untold.add(work, "run_b", {"do": "finish"})
+        assert untold.runs(work) == ["run_b", "run_a"]
+        first, second = untold.of_run(work, "run_b")
+        untold.told(work, first)
+        assert untold.of_run(work, "run_b") == [second]
+        releases.add(work, release(agent="counted"))
+        releases.retire(work, releases.get(work, "counted@0.1.0"), "slow")
+        assert releases.retired(work)["counted@0.1.0"] == "slow"
+    catalog.close()
 
 
 def test_an_unreachable_catalog_is_one_sentence():

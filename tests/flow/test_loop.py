@@ -2,7 +2,9 @@
 answers are (that takes minutes of training: `make demo`); everything here looks at whether each step leaves what the next one needs."""
 
 import asyncio
+import hashlib
 import json
+from pathlib import Path
 
 import httpx
 import openai
@@ -10,6 +12,7 @@ import pytest
 from mlflow import MlflowClient
 
 from cluster.access import own_key
+from cluster.artifacts import file_digest
 from cluster.catalog import corpora, datasets, questions, releases, runs, signals
 from cluster.domain.recipes import GateRecipe, IngestRecipe, SignalsRecipe
 from cluster.domain.releases import CHAMPION
@@ -165,7 +168,56 @@ def test_judgements_become_pairs_questions_and_a_better_release_under_load(loop,
     assert answered["releases"] == {"property@0.1.0", "property@0.2.0"}
     found = loop.home.registry.compare("property@0.1.0", made)
     assert found.rows_added >= 12
-    assert loop.home.registry.rollback("property").ref == "property@0.1.0"
+    there_and_back = asyncio.run(_move_under_load(loop, headers, ["property@0.1.0", made, "property@0.1.0"]))
+    assert there_and_back["failed"] == 0
+    assert there_and_back["digests"] == {ref: {_digest_on_disk(loop, ref)} for ref in ("property@0.1.0", made)}
+
+
+def _digest_on_disk(loop, ref):
+    """The release's digest, with the adapter's part computed from its files again."""
+    with loop.home.catalog.reading() as work:
+        release = releases.get(work, ref)
+        judged = questions.of_release(work, ref)
+    folder = Path(release.adapter_uri)
+    files = {path.name: file_digest(path) for path in sorted(folder.iterdir()) if path.name != "manifest.json"}
+    assert hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest() == release.adapter_digest
+    assert {one.release for one in judged} <= {ref}
+    return release.digest
+
+
+async def _move_under_load(loop, headers, stops):
+    """Go to each release in turn, back by rolling back and forward by promoting, while four clients go on asking; returns what
+    each answer said of its release."""
+    said, failed, over = {}, 0, asyncio.Event()
+    body = {"model": "property", "messages": [{"role": "user", "content": REQUEST}], "max_tokens": 4}
+    async with httpx.AsyncClient(base_url=loop.where.serve, headers=headers, timeout=120) as client:
+
+        async def asks():
+            nonlocal failed
+            while not over.is_set():
+                answer = await client.post("/v1/chat/completions", json=body)
+                failed += answer.status_code != 200
+                if answer.status_code == 200:
+                    about = answer.json()["treadle"]
+                    said.setdefault(about["release"], set()).add(about["digest"])
+                    last.append(about["release"])
+
+        async def moves():
+            for stop in stops:
+                if stop == "property@0.1.0":
+                    await asyncio.to_thread(loop.home.registry.rollback, "property")
+                else:
+                    await asyncio.to_thread(loop.home.registry.promote, stop)
+                for _ in range(600):  # until the gateway follows
+                    if last[-8:] == [stop] * 8:
+                        break
+                    await asyncio.sleep(0.1)
+                assert last[-8:] == [stop] * 8, stop
+            over.set()
+
+        last: list[str] = []
+        await asyncio.gather(moves(), *(asks() for _ in range(4)))
+    return {"failed": failed, "digests": said}
 
 
 async def _promote_under_load(loop, headers, made):

@@ -36,6 +36,23 @@ async def test_a_promotion_is_followed_warmed_and_rolled_back(house: House) -> N
     assert await answered_by(house, "linux@0.2.0") == "linux@0.2.0"
 
 
+async def test_an_answer_says_the_digest_of_what_was_judged_and_retired_releases_are_not_listed(house: House) -> None:
+    one, two = house.release("linux", "0.1.0"), house.release("linux", "0.2.0")
+    await house.gateway.live.look()
+    async with house.client() as client:
+        for made in (one, two):
+            answer = await client.post("/v1/chat/completions", json=chat(made.ref))
+            assert answer.json()["treadle"]["digest"] == made.digest
+        bare = await client.post("/v1/chat/completions", json=chat("linux@base"))
+        assert bare.json()["treadle"]["digest"] is None
+        with house.catalog.transaction() as work:
+            releases.retire(work, one, "too slow")
+        names = {model["id"] for model in (await client.get("/v1/models")).json()["data"]}
+    assert two.ref in names
+    assert one.ref not in names
+    assert await answered_by(house, one.ref) == one.ref, "who names it still gets it"
+
+
 async def test_a_turn_that_has_begun_ends_on_the_release_it_began_with(house: House) -> None:
     house.engine._pause = 0.05
     house.release("linux", "0.1.0")

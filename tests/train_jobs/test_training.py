@@ -12,11 +12,12 @@ import psutil
 import pytest
 from safetensors.numpy import load_file
 
+from cluster import unregistered
 from cluster.catalog import datasets, releases, runs
 from cluster.domain.base import Frozen
 from cluster.domain.recipes import DpoRecipe, LoraRecipe, SftRecipe
 from cluster.domain.releases import CHALLENGER
-from cluster.errors import JobFailed
+from cluster.errors import JobFailed, Unavailable
 from cluster.job_run import JobRun
 from train_jobs import training
 
@@ -103,6 +104,44 @@ def test_a_killed_worker_costs_no_step_and_no_loss(
         release = releases.get(work, done["release"])
     steps = [point.step for point in job.registry.client.get_metric_history(release.mlflow_run_id, "loss")]
     assert steps == list(range(1, STEPS + 1))
+
+
+def test_a_store_that_is_away_at_the_end_loses_no_training(
+    unbroken: dict[str, Any],
+    private_ray: None,
+    base: Path,
+    files: dict[str, str],
+    open_job: Opener,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(unregistered, "_PAUSES", (0.1,))
+    recipe = recipe_of(base, files, max_steps=3, seed=11)
+    job = open_job("train_jobs.sft", recipe)
+    job.settings = job.settings.model_copy(update={"mlflow_url": "http://127.0.0.1:1"})  # nobody listens
+    place, aside = Path(job.artifacts.root) / "adapter", Path(job.artifacts.root) / "adapter.aside"
+    place.rename(aside)
+    place.write_text("not a directory")
+    try:
+        with pytest.raises(
+            Unavailable, match=rf"{job.run.id} is trained and .* artifact store .* kept in .*{job.run.id}: treadle"
+        ):
+            training.train(job, recipe)
+    finally:
+        place.unlink()
+        aside.rename(place)
+    assert (Path(training.checkpoints(job)) / job.run.id).exists()
+    again = JobRun(job.settings, job.run)
+    done = training.train(again, recipe)  # the run's next attempt
+    assert "steps" not in done, "nothing was trained again"
+    assert not (Path(training.checkpoints(job)) / job.run.id).exists()
+    healthy = open_job("train_jobs.sft", recipe).registry
+    healthy.reconcile()
+    with job.catalog.reading() as work:
+        release = releases.get(work, done["release"])
+    assert release.metrics["train_loss"] > 0
+    told = healthy.run_of(job.run.id)
+    assert [point.step for point in healthy.client.get_metric_history(told, "loss")] == [1, 2, 3]
+    assert healthy.client.get_run(told).data.params["seed"] == "11"
 
 
 def _workers() -> list[psutil.Process]:
