@@ -9,6 +9,7 @@ import json
 import logging
 import time
 from pathlib import Path
+from types import EllipsisType
 from typing import Any, Callable, Sequence
 
 from cluster.artifacts import Artifacts
@@ -16,6 +17,7 @@ from cluster.catalog import Catalog, Work, corpora, datasets, questions, release
 from cluster.domain.agents import Agent
 from cluster.domain.datasets import Dataset
 from cluster.domain.releases import CHALLENGER, CHAMPION, Release, ReleaseDiff, diff, next_version
+from cluster.domain.verdicts import Verdict
 from cluster.domain.versions import Bump, Version
 from cluster.errors import Conflict
 from cluster.settings import Settings
@@ -187,10 +189,19 @@ class Registry:
         self._mirror(lambda: self._mirror_release(release))
         return release
 
-    def promote(self, ref: str, reason: str = "promoted by hand") -> Release:
-        """Make a release its agent's champion; the gateway follows within a second."""
+    def promote(self, ref: str, reason: str = "promoted by hand", *, expected: str | EllipsisType | None = ...) -> Release:
+        """Make a release its agent's champion; the gateway follows within a second.
+
+        With ``expected`` (a version, None for no champion) only over just that champion; else Conflict is raised and nothing moves.
+        """
         with self._catalog.transaction() as work:
             release = releases.get(work, ref)
+            present = releases.alias(work, release.agent, CHAMPION)
+            if expected is not ... and present != expected:
+                raise Conflict(
+                    f"{release.ref} was not promoted: the champion is {present or 'none'}, and it was compared with {expected or 'none'}; "
+                    "run the gate again."
+                )
             releases.move_alias(work, release.agent, CHAMPION, release.version, reason)
             if releases.alias(work, release.agent, CHALLENGER) == release.version:
                 releases.move_alias(work, release.agent, CHALLENGER, None, reason)
@@ -217,6 +228,10 @@ class Registry:
 
     def _row_texts(self, uris: Any) -> list[str]:
         return [row.model_dump_json() for uri in uris for row in self._artifacts.read_rows(uri)]
+
+    def record_verdict(self, release: Release, verdict: Verdict) -> None:
+        """Put the gate's verdict beside the release in MLflow: a file in its run, tags on its version. The catalog has it in the run."""
+        self._mirror(lambda: self._mirror_verdict(release, verdict))
 
     # MLflow's copy
 
@@ -248,6 +263,16 @@ class Registry:
             self.client.log_text(release.mlflow_run_id, release.model_dump_json(indent=1), "release.json")
             self.client.set_tag(release.mlflow_run_id, "treadle.release", release.ref)
         self._mirror_aliases(release.agent)
+
+    def _mirror_verdict(self, release: Release, verdict: Verdict) -> None:
+        if release.mlflow_run_id:
+            self.log_json(release.mlflow_run_id, verdict.model_dump(mode="json"), "gate.json")
+        version = self._mlflow_version(release.agent, release.version)
+        if version is not None:
+            tags = {"gate": verdict.outcome, "gate.champion": verdict.champion, "gate.waived": verdict.waived or ""}
+            tags["gate.reasons"] = " ".join(verdict.reasons)[:4000]
+            for key, value in tags.items():
+                self.client.set_model_version_tag(f"{MODEL_PREFIX}{release.agent}", version, key, value)
 
     def _mlflow_version(self, agent: str, semver: str) -> str | None:
         for version in self.client.search_model_versions(f"name = '{MODEL_PREFIX}{agent}'"):
