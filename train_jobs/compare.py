@@ -2,7 +2,7 @@
 
 from typing import Collection, Sequence
 
-from cluster.domain.questions import Evaluation, QuestionSet
+from cluster.domain.questions import Evaluation, QuestionResult, QuestionSet
 from cluster.domain.verdicts import Comparison, Leak, SliceComparison, Verdict
 from cluster.errors import InvalidInput
 from train_jobs.paired import holm, paired_interval, sign_test, telling
@@ -22,18 +22,19 @@ def compare(
     confidence: float = 0.95,
     leaks: Collection[Leak] = (),
 ) -> Comparison:
-    """Pair two evaluations question by question, without the leaked questions.
+    """Pair two evaluations question by question, without the leaked questions and those that went without an answer (which says
+    nothing of a release).
 
     Raises InvalidInput when they are not of the same questions.
     """
     if champion.set_digest != challenger.set_digest:
         raise InvalidInput(f"The evaluations of '{asked.name}' are of different questions; evaluate both releases again.")
-    was = {result.question_id: result.passed for result in champion.results}
-    out = {leak.question_id for leak in leaks}
+    was = {result.question_id: result for result in champion.results}
+    leaked = {leak.question_id for leak in leaks}
+    left = [result for result in challenger.results if result.question_id not in leaked]
+    silent = {one.question_id for one in left if not (_answered(one) and _answered(was[one.question_id]))}
     pairs: list[Pair] = [
-        (result.question_id, was[result.question_id], result.passed, result.slices)
-        for result in challenger.results
-        if result.question_id not in out
+        (one.question_id, was[one.question_id].passed, one.passed, one.slices) for one in left if one.question_id not in silent
     ]
     before, after = [pair[1] for pair in pairs], [pair[2] for pair in pairs]
     fixed, broken = _differing(pairs)
@@ -56,7 +57,12 @@ def compare(
         broken=broken,
         fixed=fixed,
         leaked=tuple(leaks),
+        unanswered=tuple(one.question_id for one in left if one.question_id in silent),
     )
+
+
+def _answered(result: QuestionResult) -> bool:
+    return bool(getattr(result, "answered", True))
 
 
 def _differing(pairs: Sequence[Pair]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -119,6 +125,11 @@ def decide(comparisons: Sequence[Comparison], tolerance: float, confidence: floa
 
 def _failures(one: Comparison, tolerance: float, max_leaked: float) -> list[str]:
     failed: list[str] = []
+    if len(one.unanswered) > max_leaked * one.asked:
+        failed.append(
+            f"On {one.question_set} {len(one.unanswered)} of {one.asked} questions went without an answer, more than "
+            f"{max_leaked:.1%} of them: run the gate again."
+        )
     if len(one.leaked) > max_leaked * one.asked:
         failed.append(f"{_leaked(one)}, more than {max_leaked:.1%} of them: the set cannot judge it.")
     by_question = one.purpose in STRICT or one.interval is None
@@ -173,6 +184,8 @@ def _notes(one: Comparison) -> list[str]:
     notes: list[str] = []
     if one.leaked:
         notes.append(f"{_leaked(one)}; they were left out of the comparison.")
+    if one.unanswered:
+        notes.append(f"On {one.question_set} {len(one.unanswered)} questions went without an answer and were left out.")
     if one.interval is None and one.purpose not in STRICT:
         notes.append(f"{one.question_set} has {one.n} questions to compare, too few for an interval: each counts alone.")
     if one.purpose == "regression" and one.fixed:

@@ -39,8 +39,8 @@ class SliceComparison(Frozen):
 class Comparison(Frozen):
     """Champion and challenger on one question set; rates 0 to 1, ``interval`` of challenger minus champion.
 
-    ``n`` questions were compared: those asked, without the leaked ones. With few of them there is no interval, and each counts alone.
-    ``p_better`` and ``p_worse`` are of one-sided sign tests, ``p`` of the two-sided one.
+    ``n`` questions were compared: those asked, without the leaked and the unanswered ones. With few of them there is no interval, and
+    each counts alone. ``p_better`` and ``p_worse`` are of one-sided sign tests, ``p`` of the two-sided one.
     """
 
     question_set: str
@@ -58,11 +58,12 @@ class Comparison(Frozen):
     broken: tuple[str, ...] = Field(default=(), description="ids of questions that the champion passes and the challenger fails")
     fixed: tuple[str, ...] = Field(default=(), description="ids of questions that the challenger passes and the champion fails")
     leaked: tuple[Leak, ...] = ()
+    unanswered: tuple[str, ...] = Field(default=(), description="ids of questions that one of the two had no answer to")
 
     @property
     def asked(self) -> int:
         """All questions of the set."""
-        return self.n + len(self.leaked)
+        return self.n + len(self.leaked) + len(self.unanswered)
 
 
 class Verdict(Frozen):
