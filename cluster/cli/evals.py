@@ -106,8 +106,8 @@ def show_verdict(found: Verdict) -> None:
         for part in (slice_ for slice_ in one.slices if slice_.worse):
             before, after = part.champion_passed / part.n, part.challenger_passed / part.n
             rows.append((f"  {part.name}", "slice", part.n, f"{before:.1%}", f"{after:.1%}", "worse", f"{part.p_worse:.2g}"))
-    columns = ("set", "purpose", "n", found.champion, found.challenger, "difference", "sign test p")
-    table(f"{found.challenger}: {found.outcome}", columns, rows)
+    columns = ("set", "purpose", "n", "champion", "challenger", "difference", "p")
+    table(f"{found.challenger} against {found.champion}: {found.outcome}", columns, rows)
     for line in (*found.reasons, *found.notes):
         out.print(f"  {line}", highlight=False, markup=False)
 

@@ -143,10 +143,15 @@ class GateRecipe(Frozen):
     promote: bool = True
     waive: str | None = Field(default=None, description="why to promote although the gate says keep; recorded with the promotion")
 
+    @field_validator("waive")
+    @classmethod
+    def _waiver_says_why(cls, value: str | None) -> str | None:
+        if value is not None and not value.strip():
+            raise ValueError("a waiver needs its reason; say why the challenger is promoted although the gate would keep it")
+        return None if value is None else value.strip()
+
     @model_validator(mode="after")
-    def _waiver_has_a_reason(self) -> "GateRecipe":
-        if self.waive is not None and not self.waive.strip():
-            raise ValueError("waive is empty; say why the challenger is promoted although the gate would keep it")
+    def _waiver_promotes(self) -> "GateRecipe":
         if self.waive is not None and not self.promote:
             raise ValueError("waive promotes and promote is false; leave one of them out")
         return self

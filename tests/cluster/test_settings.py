@@ -91,3 +91,11 @@ def test_home_defaults_to_a_directory_of_the_user(monkeypatch):
     monkeypatch.delenv("TREADLE_HOME", raising=False)
     monkeypatch.delenv("TREADLE_SETTINGS", raising=False)
     assert load_settings().home == Path.home() / ".treadle"
+
+
+def test_keys_that_do_not_go_together_are_one_sentence_without_the_whole_recipe(tmp_path):
+    file = tmp_path / "gate.yaml"
+    file.write_text("challenger: linux@1.0.0\npromote: false\nwaive: it must\n")
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(RECIPES["train_jobs.gate"], file)
+    assert caught.value.message == f"{file}: waive promotes and promote is false; leave one of them out."

@@ -172,7 +172,7 @@ def test_a_waiver_that_was_not_needed_is_none(contest: Contest) -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "words"), [({"waive": "  "}, "waive is empty"), ({"waive": "x", "promote": False}, "leave one")]
+    ("values", "words"), [({"waive": "  "}, "a waiver needs its reason"), ({"waive": "x", "promote": False}, "leave one")]
 )
 def test_a_waiver_says_why_and_promotes(values: dict[str, Any], words: str) -> None:
     with pytest.raises(ValidationError, match=words):
