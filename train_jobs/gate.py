@@ -67,30 +67,31 @@ def run(job: JobRun, recipe: GateRecipe) -> dict[str, Any]:
 def gather(job: JobRun, agent: str, names: Sequence[str]) -> tuple[list[QuestionSet], tuple[Purpose, ...]]:
     """The question sets for a challenger of ``agent``, and the purposes that have none.
 
-    Raises InvalidInput when there is nothing to ask, or when a routing set is named for anything but the router.
+    Raises InvalidInput when there is nothing to ask, when a set judges routes, and for the router.
     """
-    first: Purpose = "routing" if agent == ROUTER else "skill"
+    if agent == ROUTER:
+        raise InvalidInput(
+            "A router head is judged where it is trained (train_jobs.router_head); the gate is for agents' releases."
+        )
     with job.catalog.reading() as work:
         everything = questions.sets(work)
     chosen = question_sets(job, names)
     if not names:
-        chosen = [one for one in everything if one.purpose == first and (one.agent == agent or agent == ROUTER)]
+        chosen = [one for one in everything if one.purpose == "skill" and one.agent == agent]
     for one in chosen:
-        if (one.purpose == "routing") != (agent == ROUTER):
+        if one.purpose == "routing":
             raise InvalidInput(
-                f"Question set '{one.name}' (purpose {one.purpose}) says nothing of a release of '{agent}'; leave it out, or name one of "
-                f"purpose {first}."
+                f"Question set '{one.name}' judges routes and says nothing of a release of '{agent}'; leave it out."
             )
     taken = {one.name for one in chosen}
-    own = [one for one in everything if one.purpose in _ALWAYS and one.name not in taken and agent != ROUTER]
+    own = [one for one in everything if one.purpose in _ALWAYS and one.name not in taken]
     chosen += [one for one in own if one.agent == agent or (one.agent is None and one.purpose != "regression")]
     if not chosen:
         raise InvalidInput(
-            f"There is no question set of purpose {first} for '{agent}'; put one into the catalog: treadle eval add FILE."
+            f"There is no question set of purpose skill for '{agent}'; put one into the catalog: treadle eval add FILE."
         )
-    wanted = (first,) if agent == ROUTER else (first, *_ALWAYS)
     present = {one.purpose for one in chosen}
-    return chosen, tuple(purpose for purpose in wanted if purpose not in present)
+    return chosen, tuple(purpose for purpose in ("skill", *_ALWAYS) if purpose not in present)
 
 
 def leaked(job: JobRun, challenger: Release, sets: Sequence[QuestionSet]) -> tuple[dict[str, list[Leak]], list[str]]:

@@ -128,6 +128,8 @@ def test_what_says_nothing_of_the_release_is_not_asked(contest: Contest) -> None
     routing = contest.add_set("routing", 3, kind="route")
     with pytest.raises(InvalidInput, match="says nothing of a release of"):
         contest.judge(contest.release("one", 40), question_sets=(routing.name,))
+    with pytest.raises(InvalidInput, match="A router head is judged where it is trained"):
+        gate.gather(contest.job, "router", ())
     with contest.job.catalog.transaction() as work:
         questions.delete_set(work, contest.skill.name)
         questions.delete_set(work, routing.name)
