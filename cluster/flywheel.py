@@ -165,17 +165,12 @@ class Wheel:
         return list(dict.fromkeys([*new, *renewed, *left]))
 
     def admit(self, plan: Plan, made: Sequence[str], promote: bool = True) -> list[dict[str, Any]]:
-        """Each challenger through the gate, on its agent's sets and regression set."""
+        """Each challenger through the gate, on its agent's sets; the gate adds the regression, forgetting and guard sets."""
         jobs: list[Job] = []
         for ref in made:
-            name = ref.partition("@")[0]
-            sets = [*plan.agents[name].question_sets, *self._regression(name)]
-            jobs.append(
-                (
-                    "train_jobs.gate",
-                    GateRecipe(challenger=ref, question_sets=tuple(sets), tolerance=plan.tolerance, promote=promote),
-                )
-            )
+            sets = plan.agents[ref.partition("@")[0]].question_sets
+            recipe = GateRecipe(challenger=ref, question_sets=sets, tolerance=plan.tolerance, promote=promote)
+            jobs.append(("train_jobs.gate", recipe))
         return self._launch(jobs, plan.at_once)
 
     def listen(self) -> dict[str, Any]:
@@ -224,10 +219,6 @@ class Wheel:
         with ThreadPoolExecutor(max_workers=at_once) as pool:
             waiting = [pool.submit(self._submitter.run, job, rooted(recipe), self._watch()) for job, recipe in jobs]
         return [one.result() for one in waiting]
-
-    def _regression(self, agent: str) -> list[str]:
-        with self._catalog.reading() as work:
-            return [one.name for one in questions.sets(work, agent) if one.purpose == "regression"]
 
 
 def _because(decision: Decision) -> str:

@@ -8,6 +8,7 @@ from typing import Callable
 
 from cluster.catalog import releases
 from cluster.domain.releases import CHALLENGER, CHAMPION, Release
+from cluster.domain.verdicts import Verdict
 from cluster.lineage_graph import lineage_graph
 from cluster.mlflow_record import MODEL_PREFIX, MlflowRecord
 
@@ -74,6 +75,21 @@ class MlflowReleases(MlflowRecord):
             elif version is not None and str(present.get(name)) != version:
                 self.client.set_registered_model_alias(model, name, version)
         self._mirror_lineage(release)
+
+    def record_verdict(self, release: Release, verdict: Verdict) -> None:
+        """Put the gate's verdict beside the release in MLflow: a file in its run, tags on its version. The catalog has it in the run."""
+        self._mirror(lambda: self._mirror_verdict(release, verdict))
+
+    def _mirror_verdict(self, release: Release, verdict: Verdict) -> None:
+        run = release.mlflow_run_id or (self.run_of(release.run_id) if release.run_id else None)
+        if run:
+            self.log_json(run, verdict.model_dump(mode="json"), "gate.json")
+        version = self._mlflow_version(release.agent, release.version)
+        if version is not None:
+            tags = {"gate": verdict.outcome, "gate.champion": verdict.champion, "gate.waived": verdict.waived or ""}
+            tags["gate.reasons"] = " ".join(verdict.reasons)[:4000]
+            for key, value in tags.items():
+                self.client.set_model_version_tag(f"{MODEL_PREFIX}{release.agent}", version, key, value)
 
     def _mirror_retired(self, release: Release, reason: str) -> None:
         version = self._mlflow_version(release.agent, release.version)

@@ -1,151 +1,173 @@
 """A challenger against the champion on the same questions: `python -m train_jobs.gate --recipe configs/train/gate.yaml`.
 
-Promoted when the lower bound of the paired difference is nowhere below ``-tolerance`` and somewhere above zero. A first release is
-compared with ``agent@base``: the same card on the bare base model.
+Asked are the sets that the recipe names (without any: the agent's skill sets), and always the agent's regression sets and the forgetting
+and guard sets of the agent and of all agents. A first release is compared with ``agent@base``: the same card on the bare base model.
 
-The interval is the percentile interval of the paired bootstrap (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, ch. 13;
-for systems compared on one test set: Koehn, Statistical Significance Tests for Machine Translation Evaluation, EMNLP 2004). It says
-nothing of questions unlike those in the set, and with a handful of questions it says little at all.
+What it cannot know: questions nobody has written. The verdict says which purposes had none.
 """
 
 import sys
-from typing import Any, Literal, Sequence
-
-import numpy as np
+from collections import defaultdict
+from typing import Any, Iterator, Sequence
 
 from cluster import job_run
-from cluster.catalog import releases
-from cluster.domain.base import Frozen
-from cluster.domain.questions import Evaluation, QuestionSet
+from cluster.catalog import datasets, questions, releases
+from cluster.domain.agents import BASE_VERSION, ROUTER
+from cluster.domain.datasets import Row
+from cluster.domain.questions import Evaluation, Purpose, QuestionSet
 from cluster.domain.recipes import GateRecipe
-from cluster.domain.releases import CHAMPION
+from cluster.domain.releases import CHAMPION, Release
+from cluster.domain.verdicts import Leak, Verdict
 from cluster.domain.versions import split_ref
-from cluster.errors import InvalidInput
+from cluster.errors import Conflict, InvalidInput, NotFound
 from cluster.job_run import JobRun
+from train_jobs import leakage
+from train_jobs.compare import compare, decide
 from train_jobs.evaluate import known, measure, question_sets, resolve
 
-RESAMPLES = 10_000
-SEED = 7
-_SLICE_AT_LEAST = 5  # questions; fewer say nothing of a slice
-
-
-class Comparison(Frozen):
-    """Champion and challenger on one question set; rates 0 to 1, ``interval`` of challenger minus champion."""
-
-    question_set: str
-    purpose: str
-    n: int
-    champion_rate: float
-    challenger_rate: float
-    difference: float
-    interval: tuple[float, float]
-    worse_slices: tuple[str, ...] = ()
-
-
-class Verdict(Frozen):
-    verdict: Literal["promote", "keep"]
-    reasons: tuple[str, ...]
-    comparisons: tuple[Comparison, ...]
-
-
-def paired_interval(
-    champion: Sequence[bool], challenger: Sequence[bool], confidence: float = 0.95, seed: int = SEED
-) -> tuple[float, float]:
-    """Percentile bootstrap interval of mean(challenger - champion) over paired questions: 10,000 resamples of the questions, seeded.
-
-    A paired difference is -1, 0 or +1, so a resample is a multinomial draw of their counts.
-    """
-    differences = np.asarray(challenger, dtype=np.int64) - np.asarray(champion, dtype=np.int64)
-    n = len(differences)
-    shares = np.array([(differences == value).sum() for value in (-1, 0, 1)]) / n
-    counts = np.random.default_rng(seed).multinomial(n, shares, size=RESAMPLES)
-    means = (counts[:, 2] - counts[:, 0]) / n
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(means, [tail, 1 - tail])
-    return float(low), float(high)
-
-
-def compare(asked: QuestionSet, champion: Evaluation, challenger: Evaluation, confidence: float = 0.95) -> Comparison:
-    """Pair two evaluations question by question. Raises InvalidInput when they are not of the same questions."""
-    if champion.set_digest != challenger.set_digest:
-        raise InvalidInput(f"The evaluations of '{asked.name}' are of different questions; evaluate both releases again.")
-    was = {result.question_id: result.passed for result in champion.results}
-    pairs = [(was[result.question_id], result.passed, result.slices) for result in challenger.results]
-    before, after = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
-    worse: list[str] = []
-    for name in sorted({slice_ for pair in pairs for slice_ in pair[2]}):
-        inside = [pair for pair in pairs if name in pair[2]]
-        if len(inside) >= _SLICE_AT_LEAST and paired_interval([p[0] for p in inside], [p[1] for p in inside], confidence)[1] < 0:
-            worse.append(name)
-    return Comparison(
-        question_set=asked.name,
-        purpose=asked.purpose,
-        n=len(pairs),
-        champion_rate=champion.rate,
-        challenger_rate=challenger.rate,
-        difference=challenger.rate - champion.rate,
-        interval=paired_interval(before, after, confidence),
-        worse_slices=tuple(worse),
-    )
-
-
-def decide(comparisons: Sequence[Comparison], tolerance: float) -> Verdict:
-    """Not worse anywhere and better somewhere → promote; else keep. Each reason is a sentence with set, rates and interval."""
-    worse = [one for one in comparisons if one.interval[0] < -tolerance]
-    better = [one for one in comparisons if one.interval[0] > 0]
-    if worse:
-        reasons = [f"{_words(one)}: it may be worse by more than {tolerance:.1%}{_slices(one)}." for one in worse]
-    elif better:
-        reasons = [f"{_words(one)}: it is better." for one in better]
-    else:
-        reasons = [f"{_words(one)}: it is not measurably better." for one in comparisons]
-    return Verdict(verdict="promote" if better and not worse else "keep", reasons=tuple(reasons), comparisons=tuple(comparisons))
-
-
-def _words(one: Comparison) -> str:
-    low, high = one.interval
-    return (
-        f"On {one.question_set} (n = {one.n}) the challenger passes {one.challenger_rate:.1%} and the champion {one.champion_rate:.1%}, "
-        f"difference {one.difference:+.1%} [{low:+.1%}, {high:+.1%}]"
-    )
-
-
-def _slices(one: Comparison) -> str:
-    return f", surely in {', '.join(one.worse_slices)}" if one.worse_slices else ""
+_ALWAYS: tuple[Purpose, ...] = ("regression", "forgetting", "guard")
+_ROUNDS = 2  # comparisons, should the champion change during the first
 
 
 def run(job: JobRun, recipe: GateRecipe) -> dict[str, Any]:
-    """The job's body: evaluate what has not been evaluated yet, decide, and promote."""
-    challenger = resolve(job, recipe.challenger)
-    champion = resolve(job, recipe.champion or _present(job, challenger))
-    if champion == challenger:
-        raise InvalidInput(f"{challenger} is the champion already; there is nothing to compare.")
-    sets = question_sets(job, recipe.question_sets)
+    """The job's body: evaluate what has not been evaluated yet, decide, and promote.
+
+    Promoted is only over the champion that was compared with. When it was replaced meanwhile, the comparison is repeated once with
+    the new one. A waiver promotes whatever the verdict, but never a release whose bytes are not those that were registered.
+    """
+    with job.catalog.reading() as work:
+        challenger = releases.get(work, recipe.challenger)
+    _verify(job, challenger)
+    sets, missing = gather(job, challenger.agent, recipe.question_sets)
+    leaks, notes = leaked(job, challenger, sets)
+    notes += [f"There is no {purpose} set for {challenger.agent}: nothing is known of that." for purpose in missing]
+    compared: list[str] = []
+    while True:
+        champion = resolve(job, recipe.champion or _present(job, challenger.agent))
+        if champion == challenger.ref:
+            raise InvalidInput(f"{challenger.ref} is the champion already; there is nothing to compare.")
+        compared.append(champion)
+        found = _judge(job, recipe, (champion, challenger.ref), sets, leaks)
+        verdict = found.model_copy(
+            update={"notes": (*found.notes, *notes), "missing": missing, "champion": champion, "challenger": challenger.ref}
+        )
+        if not recipe.promote or (verdict.verdict == "keep" and recipe.waive is None):
+            break
+        try:
+            verdict = _promote(job, recipe, challenger, verdict)
+            break
+        except Conflict as moved:
+            if len(compared) == _ROUNDS or resolve(job, recipe.champion or _present(job, challenger.agent)) == champion:
+                verdict = verdict.model_copy(update={"verdict": "keep", "reasons": (moved.message, *verdict.reasons)})
+                break
+    job.registry.record_verdict(challenger, verdict)
+    return verdict.model_dump(mode="json")
+
+
+def gather(job: JobRun, agent: str, names: Sequence[str]) -> tuple[list[QuestionSet], tuple[Purpose, ...]]:
+    """The question sets for a challenger of ``agent``, and the purposes that have none.
+
+    Raises InvalidInput when there is nothing to ask, when a set judges routes, and for the router.
+    """
+    if agent == ROUTER:
+        raise InvalidInput(
+            "A router head is judged where it is trained (train_jobs.router_head); the gate is for agents' releases."
+        )
+    with job.catalog.reading() as work:
+        everything = questions.sets(work)
+    chosen = question_sets(job, names)
+    if not names:
+        chosen = [one for one in everything if one.purpose == "skill" and one.agent == agent]
+    for one in chosen:
+        if one.purpose == "routing":
+            raise InvalidInput(
+                f"Question set '{one.name}' judges routes and says nothing of a release of '{agent}'; leave it out."
+            )
+    taken = {one.name for one in chosen}
+    own = [one for one in everything if one.purpose in _ALWAYS and one.name not in taken]
+    chosen += [one for one in own if one.agent == agent or (one.agent is None and one.purpose != "regression")]
+    if not chosen:
+        raise InvalidInput(
+            f"There is no question set of purpose skill for '{agent}'; put one into the catalog: treadle eval add FILE."
+        )
+    present = {one.purpose for one in chosen}
+    return chosen, tuple(purpose for purpose in ("skill", *_ALWAYS) if purpose not in present)
+
+
+def leaked(job: JobRun, challenger: Release, sets: Sequence[QuestionSet]) -> tuple[dict[str, list[Leak]], list[str]]:
+    """``{set: its questions that stand in the challenger's training rows}``, and sentences on what was not looked at.
+
+    All datasets of the release count, and so those of the releases it continued. Regression sets are exempt: their questions are the
+    corrections that people made, which are training rows on purpose.
+    """
+    notes = [
+        f"{one.name} was not checked for leaks: corrections become training rows and regression questions on purpose."
+        for one in sets
+        if one.purpose == "regression"
+    ]
+    checked = [one for one in sets if one.purpose != "regression"]
+    asked = {f"{one.name}#{question.id}": (one.name, question) for one in checked for question in one.questions}
+    by_place = [question.model_copy(update={"id": place}) for place, (_, question) in asked.items()]
+    found: dict[str, list[Leak]] = defaultdict(list)
+    for place, match in leakage.find(by_place, _rows(job, challenger, notes)).items():
+        name, question = asked[place]
+        found[name].append(Leak(question_id=question.id, source=match.source, share=match.share, slices=question.slices))
+    return dict(found), notes
+
+
+def _rows(job: JobRun, release: Release, notes: list[str]) -> Iterator[tuple[str, Row]]:
+    for digest in release.datasets:
+        try:
+            with job.catalog.reading() as work:
+                dataset = datasets.get(work, digest)
+            rows = job.artifacts.read_rows(dataset.uri)
+        except NotFound:
+            notes.append(f"The rows of dataset {digest[:12]} are gone, so they were not checked for leaks.")
+            continue
+        for row in rows:
+            yield dataset.ref, row
+
+
+def _judge(
+    job: JobRun, recipe: GateRecipe, pair: tuple[str, str], sets: Sequence[QuestionSet], leaks: dict[str, list[Leak]]
+) -> Verdict:
     total, before = 2 * sum(len(one.questions) for one in sets), 0
-    comparisons: list[Comparison] = []
+    comparisons = []
     for asked in sets:
-        pair: list[Evaluation] = []
-        for release in (champion, challenger):
+        measured: list[Evaluation] = []
+        for release in pair:
 
             def heard(count: int, before: int = before, of: str = release, name: str = asked.name) -> None:
                 job.progress((before + count) / (total + 1), f"{of} on {name}: {count} answers")
 
             found = known(job, release, asked, True) or measure(job, release, asked, True, recipe.concurrency, heard)
-            pair.append(found)
+            measured.append(found)
             before += len(asked.questions)
-        comparisons.append(compare(asked, pair[0], pair[1], recipe.confidence))
-    verdict = decide(comparisons, recipe.tolerance)
-    promoted = verdict.verdict == "promote" and recipe.promote
-    if promoted:
-        job.registry.promote(challenger, " ".join(verdict.reasons))
-    return {**verdict.model_dump(mode="json"), "champion": champion, "challenger": challenger, "promoted": promoted}
+        comparisons.append(compare(asked, measured[0], measured[1], recipe.confidence, leaks.get(asked.name, ())))
+    return decide(comparisons, recipe.tolerance, recipe.confidence, recipe.max_leaked)
 
 
-def _present(job: JobRun, challenger: str) -> str:
-    agent = split_ref(challenger)[0]
+def _promote(job: JobRun, recipe: GateRecipe, challenger: Release, verdict: Verdict) -> Verdict:
+    """Raises Conflict when the champion is not the one compared with, and IntegrityError when the adapter's bytes have changed."""
+    _verify(job, challenger)
+    why = " ".join(verdict.reasons)
+    waived = recipe.waive if verdict.verdict == "keep" else None
+    version = split_ref(verdict.champion)[1]
+    expected = None if version == BASE_VERSION else version
+    reason = f"waived: {waived} (the gate said keep: {why})" if waived else f"passed the gate: {why}"
+    job.registry.promote(challenger.ref, reason, expected=expected)
+    notes = verdict.notes if waived or not recipe.waive else (*verdict.notes, "The waiver was not needed.")
+    return verdict.model_copy(update={"promoted": True, "waived": waived, "notes": notes})
+
+
+def _verify(job: JobRun, release: Release) -> None:
+    job.artifacts.fetch(release.adapter_uri, release.adapter_digest)
+
+
+def _present(job: JobRun, agent: str) -> str:
     with job.catalog.reading() as work:
         version = releases.alias(work, agent, CHAMPION)
-    return f"{agent}@{version}" if version else f"{agent}@base"
+    return f"{agent}@{version}" if version else f"{agent}@{BASE_VERSION}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -7,6 +7,7 @@ from sqlalchemy import select, update
 from cluster.catalog.tables import runs
 from cluster.catalog.transaction import Work
 from cluster.domain.runs import Run
+from cluster.domain.verdicts import Verdict
 from cluster.errors import NotFound
 
 
@@ -43,3 +44,11 @@ def recent(work: Work, limit: int = 50) -> list[Run]:
 def of_job(work: Work, job: str) -> list[Run]:
     """All runs of a job, the newest first."""
     return work.bodies(Run, select(runs.c.body).where(runs.c.job == job).order_by(runs.c.created_at.desc()))
+
+
+def verdict(work: Work, release: str) -> Verdict | None:
+    """What the gate said last of a release (``agent@version``); None when none has judged it."""
+    for run in of_job(work, "train_jobs.gate"):
+        if run.result and run.result["challenger"] == release:
+            return Verdict.model_validate(run.result)
+    return None

@@ -38,6 +38,8 @@ def explain(error: ValidationError, kind: Any, where: str) -> str:
     if first["type"] == "missing":
         return f"{where}: the key '{key}' is missing; add it."
     reason = first["msg"].removeprefix("Value error, ")
+    if not path and first["type"] == "value_error":  # of several keys together, which the reason names
+        return f"{where}: {reason}."
     value = repr(first.get("input"))
     value = value if len(value) <= 80 else value[:77] + "..."
     return f"{where}: '{key}' is {value}, which cannot be used: {reason[:1].lower() + reason[1:]}."

@@ -126,15 +126,35 @@ class EvaluateRecipe(Frozen):
 
 
 class GateRecipe(Frozen):
-    """A challenger against the champion on the same question sets; ``promote`` moves the alias when it passes."""
+    """A challenger against the champion on the same question sets; ``promote`` moves the alias when it passes.
+
+    The agent's regression sets, and the forgetting and guard sets for it or for all agents, are asked whether named or not.
+    """
 
     challenger: str
     champion: str | None = Field(default=None, description="default: the agent's champion, or agent@base when there is none")
-    question_sets: tuple[Name, ...] = Field(min_length=1)
+    question_sets: tuple[Name, ...] = Field(default=(), description="default: the agent's sets of purpose skill")
     tolerance: float = Field(default=0.02, ge=0.0, le=0.5, description="how much worse the lower bound may say, as a rate")
     confidence: float = Field(default=0.95, gt=0.5, lt=1.0)
+    max_leaked: float = Field(
+        default=0.05, ge=0.0, lt=1.0, description="share of a set that may stand in the training rows (and is left out)"
+    )
     concurrency: int = Field(default=16, ge=1, le=512)
     promote: bool = True
+    waive: str | None = Field(default=None, description="why to promote although the gate says keep; recorded with the promotion")
+
+    @field_validator("waive")
+    @classmethod
+    def _waiver_says_why(cls, value: str | None) -> str | None:
+        if value is not None and not value.strip():
+            raise ValueError("a waiver needs its reason; say why the challenger is promoted although the gate would keep it")
+        return None if value is None else value.strip()
+
+    @model_validator(mode="after")
+    def _waiver_promotes(self) -> "GateRecipe":
+        if self.waive is not None and not self.promote:
+            raise ValueError("waive promotes and promote is false; leave one of them out")
+        return self
 
 
 PiiKind = Literal["email", "phone", "iban", "card", "ip"]

@@ -60,14 +60,14 @@ def test_a_recipe_with_a_wrong_key_names_the_nearest(tmp_path):
 def test_every_config_file_is_yaml_and_every_training_recipe_a_recipe():
     for file in (ROOT / "configs").rglob("*.yaml"):
         assert yaml.safe_load(file.read_text()) is not None, file
-    words = {"sft": "train_jobs.sft", "dpo": "train_jobs.dpo", "router": "train_jobs.router_head"}
+    words = {"sft": "train_jobs.sft", "dpo": "train_jobs.dpo", "router": "train_jobs.router_head", "gate": "train_jobs.gate"}
     seen = 0
     for file in sorted((ROOT / "configs" / "train").glob("*.yaml")):
         job = words.get(file.stem.split("_")[0])
         if job:
             load_recipe(RECIPES[job], file)
             seen += 1
-    assert seen >= 3
+    assert seen >= 4
 
 
 def test_the_cluster_launcher_file_names_what_ray_needs():
@@ -91,3 +91,11 @@ def test_home_defaults_to_a_directory_of_the_user(monkeypatch):
     monkeypatch.delenv("TREADLE_HOME", raising=False)
     monkeypatch.delenv("TREADLE_SETTINGS", raising=False)
     assert load_settings().home == Path.home() / ".treadle"
+
+
+def test_keys_that_do_not_go_together_are_one_sentence_without_the_whole_recipe(tmp_path):
+    file = tmp_path / "gate.yaml"
+    file.write_text("challenger: linux@1.0.0\npromote: false\nwaive: it must\n")
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(RECIPES["train_jobs.gate"], file)
+    assert caught.value.message == f"{file}: waive promotes and promote is false; leave one of them out."

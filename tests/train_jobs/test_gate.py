@@ -1,102 +1,241 @@
-"""The gate's statistics and its verdicts."""
+"""The gate's job on evaluations that were recorded before: which sets it asks, what it refuses to be told, and what it leaves behind."""
 
-import random
+import itertools
+from pathlib import Path
+from typing import Any, Callable
 
-import numpy as np
 import pytest
+from pydantic import ValidationError
+from sqlalchemy import select
 
-from cluster.domain.questions import Evaluation, Question, QuestionResult, QuestionSet
-from cluster.errors import InvalidInput
-from train_jobs.gate import Comparison, compare, decide, paired_interval
+from cluster.catalog import agents, datasets, questions, releases, runs
+from cluster.catalog.tables import alias_moves
+from cluster.domain.agents import Agent
+from cluster.domain.base import Frozen
+from cluster.domain.datasets import Dataset, Row, SftRow, rows_digest
+from cluster.domain.questions import Evaluation, Purpose, Question, QuestionResult, QuestionSet
+from cluster.domain.recipes import GateRecipe
+from cluster.domain.releases import CHAMPION, Release
+from cluster.domain.verdicts import Verdict
+from cluster.errors import IntegrityError, InvalidInput
+from cluster.job_run import JobRun
+from train_jobs import gate
 
-N = 200
-
-
-def question_set(n: int = N, name: str = "skill") -> QuestionSet:
-    slices = [("even",) if number % 2 == 0 else ("odd",) for number in range(n)]
-    return QuestionSet(
-        name=name, agent="a", questions=tuple(Question(id=f"q{i}", text="t", expected="e", slices=slices[i]) for i in range(n))
-    )
-
-
-def evaluation(asked: QuestionSet, release: str, passed: list[bool]) -> Evaluation:
-    results = [
-        QuestionResult(question_id=question.id, answer="", passed=good, slices=question.slices)
-        for question, good in zip(asked.questions, passed, strict=True)
-    ]
-    return Evaluation(release=release, question_set=asked.name, set_digest=asked.digest, results=tuple(results))
+Opener = Callable[[str, Frozen], JobRun]
+_NUMBERS = itertools.count()
 
 
-def outcome(champion: list[bool], challenger: list[bool]) -> Comparison:
-    asked = question_set(len(champion))
-    return compare(asked, evaluation(asked, "a@0.1.0", champion), evaluation(asked, "a@0.2.0", challenger))
+class Contest:
+    """An agent of its own with a skill set of 40 questions, a champion, and challengers that pass what they are told to."""
+
+    def __init__(self, open_job: Opener, folder: Path) -> None:
+        self.agent, self._folder = f"contest-{next(_NUMBERS)}", folder
+        self.job = open_job("train_jobs.gate", GateRecipe(challenger=self.agent))
+        with self.job.catalog.transaction() as work:
+            agents.save(work, Agent(name=self.agent))
+        self.skill = self.add_set("skill", 40)
+        self.champion = self.release("champion", 20)
+        self.job.registry.promote(self.champion.ref)
+
+    def add_set(self, purpose: Purpose, count: int, general: bool = False, kind: Any = "exact") -> QuestionSet:
+        made = QuestionSet(
+            name=f"{self.agent}-{purpose}" + ("-general" if general else ""),
+            agent=None if general else self.agent,
+            purpose=purpose,
+            questions=tuple(
+                Question(id=f"q{i}", text=f"Which {purpose} number {i}?", expected="e", kind=kind) for i in range(count)
+            ),
+        )
+        with self.job.catalog.transaction() as work:
+            questions.save_set(work, made)
+        return made
+
+    def release(self, name: str, passes: int, rows: tuple[str, ...] = ()) -> Release:
+        """Passes the first so many of the skill set's questions."""
+        folder = self._folder / name
+        folder.mkdir()
+        (folder / "adapter_model.safetensors").write_text(self.agent + name)
+        digests = [self.dataset(rows).digest] if rows else []
+        values = {"base_model": "starter", "base_digest": "b", "inputs": digests, "bump": "minor"}
+        mlflow = self.job.registry.start_run(self.agent, f"{self.agent}-{name}", {})
+        made = self.job.registry.register(Agent(name=self.agent), folder, **values, mlflow_run_id=mlflow)
+        self.passed(made, self.skill, range(passes))
+        return made
+
+    def dataset(self, texts: tuple[str, ...]) -> Dataset:
+        rows: list[Row] = [SftRow(question=text, answer="a", source=f"line {number}") for number, text in enumerate(texts)]
+        uri = self.job.artifacts.write_rows(rows).uri
+        made = Dataset(digest=rows_digest(rows), name=f"{self.agent}-rows", kind="sft", rows=len(rows), uri=uri)
+        with self.job.catalog.transaction() as work:
+            datasets.add(work, made)
+        return made
+
+    def passed(self, release: Release, asked: QuestionSet, which: range) -> None:
+        results = tuple(QuestionResult(question_id=f"q{i}", answer="", passed=i in which) for i in range(len(asked.questions)))
+        made = Evaluation(
+            release=release.ref, question_set=asked.name, set_digest=asked.digest, options={"retrieve": True}, results=results
+        )
+        with self.job.catalog.transaction() as work:
+            questions.record(work, made)
+
+    def judge(self, challenger: Release, **changes: Any) -> Verdict:
+        return Verdict.model_validate(gate.run(self.job, GateRecipe(challenger=challenger.ref, **changes)))
+
+    def crowned(self) -> str | None:
+        with self.job.catalog.reading() as work:
+            return releases.alias(work, self.agent, CHAMPION)
+
+    def last_move(self) -> str:
+        """Why the champion's alias moved last."""
+        moves = select(alias_moves.c.reason).where(alias_moves.c.agent == self.agent, alias_moves.c.alias == CHAMPION)
+        with self.job.catalog.reading() as work:
+            return str(work.run(moves.order_by(alias_moves.c.id.desc())).scalars().first())
 
 
-def test_interval_agrees_with_the_normal_approximation() -> None:
-    pick = random.Random(5)
-    before = [pick.random() < 0.6 for _ in range(1000)]
-    after = [good or pick.random() < 0.2 for good in before]
-    differences = np.array(after, dtype=float) - np.array(before, dtype=float)
-    error = 1.96 * differences.std() / np.sqrt(1000)
-    low, high = paired_interval(before, after)
-    assert low == pytest.approx(differences.mean() - error, abs=0.003)
-    assert high == pytest.approx(differences.mean() + error, abs=0.003)
+@pytest.fixture
+def contest(open_job: Opener, tmp_path: Path) -> Contest:
+    return Contest(open_job, tmp_path)
 
 
-def test_interval_covers_the_truth_about_as_often_as_it_says() -> None:
-    pick = np.random.default_rng(11)
-    truth, hits, rounds = 0.1, 0, 200
-    for number in range(rounds):
-        drawn = pick.choice([-1, 0, 1], p=[0.1, 0.7, 0.2], size=150)
-        low, high = paired_interval((drawn == -1).tolist(), (drawn == 1).tolist(), seed=number)
-        hits += low <= truth <= high
-    assert 0.90 <= hits / rounds <= 0.99
+def test_the_agents_sets_are_asked_without_being_named_and_missing_ones_are_said(contest: Contest) -> None:
+    challenger = contest.release("better", 40)
+    verdict = contest.judge(challenger, promote=False)
+    assert (verdict.verdict, verdict.promoted, verdict.missing) == ("promote", False, ("regression", "forgetting", "guard"))
+    assert f"There is no forgetting set for {contest.agent}: nothing is known of that." in verdict.notes
+    assert [one.question_set for one in verdict.comparisons] == [contest.skill.name]
+    assert (verdict.champion, verdict.challenger) == (contest.champion.ref, challenger.ref)
 
 
-def test_interval_is_repeatable_and_pairs_matter() -> None:
-    before = [True] * 50 + [False] * 50
-    shuffled = before[::-1]
-    assert paired_interval(before, before) == (0.0, 0.0)
-    assert paired_interval(before, shuffled) == paired_interval(before, shuffled)
-    low, high = paired_interval(before, shuffled)  # equal rates, opposite answers
-    assert low < -0.1 < 0.1 < high
-
-
-def test_surely_better_is_promoted() -> None:
-    verdict = decide([outcome([False] * 60 + [True] * 140, [True] * 200)], tolerance=0.02)
+def test_regression_forgetting_and_guard_sets_are_asked_beside_those_named(contest: Contest) -> None:
+    challenger = contest.release("better", 40)
+    for purpose, general in (("regression", False), ("forgetting", False), ("forgetting", True), ("guard", True)):
+        made = contest.add_set(purpose, 6, general)
+        for release in (contest.champion, challenger):
+            contest.passed(release, made, range(6))
+    try:
+        verdict = contest.judge(challenger, question_sets=(contest.skill.name,), promote=False)
+    finally:
+        with contest.job.catalog.transaction() as work:  # they are for all agents
+            for purpose in ("forgetting", "guard"):
+                questions.delete_set(work, f"{contest.agent}-{purpose}-general")
+    assert [one.purpose for one in verdict.comparisons] == ["skill", "forgetting", "forgetting", "guard", "regression"]
+    assert verdict.missing == ()
     assert verdict.verdict == "promote"
-    low, high = verdict.comparisons[0].interval
-    assert low > 0.2
-    assert verdict.reasons == (
-        "On skill (n = 200) the challenger passes 100.0% and the champion 70.0%, "
-        f"difference +30.0% [{low:+.1%}, {high:+.1%}]: it is better.",
-    )
+    assert any("was not checked for leaks" in note and "regression" in note for note in verdict.notes)
 
 
-def test_equal_is_kept() -> None:
-    verdict = decide([outcome([True] * 200, [True] * 200)], tolerance=0.02)
-    assert verdict.verdict == "keep"
-    assert verdict.reasons[0].endswith("[+0.0%, +0.0%]: it is not measurably better.")
+def test_what_says_nothing_of_the_release_is_not_asked(contest: Contest) -> None:
+    routing = contest.add_set("routing", 3, kind="route")
+    with pytest.raises(InvalidInput, match="says nothing of a release of"):
+        contest.judge(contest.release("one", 40), question_sets=(routing.name,))
+    with pytest.raises(InvalidInput, match="A router head is judged where it is trained"):
+        gate.gather(contest.job, "router", ())
+    with contest.job.catalog.transaction() as work:
+        questions.delete_set(work, contest.skill.name)
+        questions.delete_set(work, routing.name)
+    with pytest.raises(InvalidInput, match=r"There is no question set of purpose skill .* treadle eval add FILE"):
+        contest.judge(contest.release("two", 40))
 
 
-def test_better_in_one_and_worse_in_another_is_kept_with_the_slice() -> None:
-    good = outcome([False] * 60 + [True] * 140, [True] * 200)
-    bad = outcome([True] * 200, [number % 2 == 1 or number < 100 for number in range(200)])
-    verdict = decide([good, bad], tolerance=0.02)
-    assert verdict.verdict == "keep"
-    assert len(verdict.reasons) == 1
-    assert verdict.reasons[0].endswith("it may be worse by more than 2.0%, surely in even.")
+def test_a_promotion_leaves_its_reasons_everywhere(contest: Contest) -> None:
+    challenger = contest.release("better", 40)
+    verdict = contest.judge(challenger)
+    assert verdict.promoted
+    assert contest.crowned() == challenger.version
+    client = contest.job.registry.client
+    version = client.get_model_version_by_alias(f"treadle.{contest.agent}", CHAMPION)
+    assert (version.tags["gate"], version.tags["gate.champion"]) == ("promote", contest.champion.ref)
+    assert version.tags["gate.reasons"] == verdict.reasons[0]
+    assert contest.last_move() == f"passed the gate: {verdict.reasons[0]}"
+    stored = client.list_artifacts(challenger.mlflow_run_id)
+    assert {file.path for file in stored} == {"gate.json", "release.json"}
+    with contest.job.catalog.transaction() as work:
+        assert runs.verdict(work, challenger.ref) is None
+        runs.change(work, contest.job.run.id, state="succeeded", result=verdict.model_dump(mode="json"))
+        assert runs.verdict(work, challenger.ref) == verdict
 
 
-def test_a_few_questions_lost_by_chance_are_within_tolerance() -> None:
-    slightly = outcome([True] * 200, [True] * 199 + [False])
-    assert decide([slightly], tolerance=0.02).verdict == "keep"  # not better
-    better = outcome([False] * 60 + [True] * 140, [True] * 200)
-    assert decide([slightly, better], tolerance=0.02).verdict == "promote"
-    assert decide([slightly, better], tolerance=0.0).verdict == "keep"
+def test_a_waiver_promotes_and_is_written_down(contest: Contest) -> None:
+    worse = contest.release("worse", 10)
+    assert not contest.judge(worse).promoted
+    verdict = contest.judge(worse, waive="the old one names a street that is closed")
+    assert (verdict.verdict, verdict.outcome, verdict.promoted) == ("keep", "waived", True)
+    assert verdict.waived == "the old one names a street that is closed"
+    assert contest.crowned() == worse.version
+    assert contest.last_move().startswith("waived: the old one names a street that is closed (the gate said keep: On contest-")
+    version = contest.job.registry.client.get_model_version_by_alias(f"treadle.{contest.agent}", CHAMPION)
+    assert (version.tags["gate"], version.tags["gate.waived"]) == ("waived", verdict.waived)
 
 
-def test_evaluations_of_different_questions_do_not_compare() -> None:
-    asked, other = question_set(10), question_set(11)
-    with pytest.raises(InvalidInput, match="are of different questions"):
-        compare(asked, evaluation(asked, "a@1.0.0", [True] * 10), evaluation(other, "a@1.0.1", [True] * 11))
+def test_a_waiver_that_was_not_needed_is_none(contest: Contest) -> None:
+    verdict = contest.judge(contest.release("better", 40), waive="just in case")
+    assert (verdict.outcome, verdict.waived, verdict.promoted) == ("promote", None, True)
+    assert verdict.notes[-1] == "The waiver was not needed."
+
+
+@pytest.mark.parametrize(
+    ("values", "words"), [({"waive": "  "}, "a waiver needs its reason"), ({"waive": "x", "promote": False}, "leave one")]
+)
+def test_a_waiver_says_why_and_promotes(values: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValidationError, match=words):
+        GateRecipe(challenger="a@1.0.0", **values)
+
+
+def test_bytes_that_changed_are_never_waived(contest: Contest) -> None:
+    challenger = contest.release("better", 40)
+    place = Path(challenger.adapter_uri) / "adapter_model.safetensors"
+    place.chmod(0o644)
+    place.write_text("something else")
+    with pytest.raises(IntegrityError):
+        contest.judge(challenger, waive="never mind")
+    assert contest.crowned() == contest.champion.version
+
+
+def test_a_champion_that_was_replaced_meanwhile_is_compared_with(contest: Contest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another promotion comes in after the comparison: the second round is against the new champion, which is not beaten."""
+    challenger, rival = contest.release("better", 40), contest.release("rival", 40)
+    judge = gate._judge
+
+    def slow(job: JobRun, *rest: Any) -> Verdict:
+        verdict = judge(job, *rest)
+        if contest.crowned() == contest.champion.version:
+            job.registry.promote(rival.ref)
+        return verdict
+
+    monkeypatch.setattr(gate, "_judge", slow)
+    verdict = contest.judge(challenger)
+    assert (verdict.verdict, verdict.promoted, verdict.champion) == ("keep", False, rival.ref)
+    assert contest.crowned() == rival.version
+
+
+def test_only_the_champion_that_was_compared_with_is_replaced(contest: Contest) -> None:
+    challenger, rival = contest.release("better", 40), contest.release("rival", 30)
+    contest.job.registry.promote(rival.ref)
+    verdict = contest.judge(challenger, champion=contest.champion.ref)
+    assert (verdict.verdict, verdict.promoted) == ("keep", False)
+    assert "run the gate again" in verdict.reasons[0]
+    assert contest.crowned() == rival.version
+
+
+def test_a_champion_is_not_judged_against_itself(contest: Contest) -> None:
+    with pytest.raises(InvalidInput, match="is the champion already"):
+        contest.judge(contest.champion)
+
+
+def test_a_few_leaked_questions_are_left_out_and_lost_rows_are_said(contest: Contest) -> None:
+    rows = ("Which skill number 3?", "which SKILL number 5", "Who is there?")
+    challenger = contest.release("leaky", 40, rows)
+    verdict = contest.judge(challenger, promote=False, max_leaked=0.05)
+    assert verdict.verdict == "promote"
+    (compared,) = verdict.comparisons
+    assert [(leak.question_id, leak.source.partition(": ")[2]) for leak in compared.leaked] == [
+        ("q3", "line 0"),
+        ("q5", "line 1"),
+    ]
+    assert (compared.n, compared.asked) == (38, 40)
+    refused = contest.judge(challenger, promote=False, max_leaked=0.04)
+    assert "q3 ↔" in refused.reasons[0]
+    with contest.job.catalog.reading() as work:
+        uri = datasets.get(work, challenger.datasets[0]).uri
+    (Path(uri) / "manifest.json").unlink()
+    assert any("are gone" in note for note in contest.judge(challenger, promote=False).notes)
