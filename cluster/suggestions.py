@@ -93,7 +93,7 @@ def _words(one: Suggestion) -> str:
     failing = one.failing
     how = ", ".join(f"{count} {kind}" for kind, count in one.kinds.items())
     said = (
-        f"{one.slice or 'The whole set'}: {failing.hits} of {failing.n} fail ({failing.rate:.0%}, at least {failing.low:.0%} with 95 % "
+        f"{one.slice or 'The whole set'}: {failing.hits} of {failing.n} fail ({failing.rate:.0%}, at least {failing.low:.0%} with 95% "
         f"confidence): {how}."
     )
     if one.near_failing is None or one.add is None:
@@ -163,7 +163,7 @@ def _difference(expected: str, answer: str) -> str:
         for tag, i1, i2, j1, j2 in SequenceMatcher(None, wanted, said, autojunk=False).get_opcodes()
         if tag != "equal"
     )
-    if wrong == 1:
+    if wrong == 1 and len(wanted) > 1:
         return "with one wrong word"
     return "with two or three wrong words" if wrong <= 3 and len(wanted) > wrong else "something else"
 

@@ -1,15 +1,18 @@
 """The application on an engine of its own, without Ray Serve, for whoever starts it: `python -m serve_app.offline`.
 
 The same gateway, retrieval, rendering, validation and vLLM engine as are served, in one process on a free port of this machine. It prints
-one line of JSON, ``{"address": …}`` when it can answer or ``{"error": …}`` when it cannot, and ends when its standard input does: so it
-never outlives the process that holds the other end. Evaluation launches it by name.
+one line of JSON, ``{"address": …}`` when it can answer or ``{"error": …}`` when it cannot, and ends when its standard input does, vLLM's
+processes with it: so nothing outlives the process that holds the other end. Evaluation launches it by name.
 """
 
 import asyncio
 import json
 import os
+import signal
 import socket
 import sys
+import threading
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +20,7 @@ from cluster.catalog import Catalog
 from cluster.errors import TreadleError, one_sentence
 from cluster.settings import Settings, load_settings
 
+ENDS_WITHIN_SECONDS = 15.0
 Say = Callable[[dict[str, str]], None]
 
 
@@ -30,15 +34,25 @@ async def serve(settings: Settings, say: Say) -> None:
     from serve_app.gateway import Gateway, build_app
     from serve_app.vllm_engine import VllmEngine
 
-    gateway = await Gateway.started(settings, await VllmEngine.started(settings))
+    engine = await VllmEngine.started(settings)
+    gateway = await Gateway.started(settings, engine)
     listening = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(build_app(gateway), log_level="warning", lifespan="off"))
     answering = asyncio.create_task(server.serve(sockets=[listening]))
     say({"address": f"http://127.0.0.1:{listening.getsockname()[1]}"})
     await asyncio.to_thread(sys.stdin.buffer.read)
+    last = threading.Timer(ENDS_WITHIN_SECONDS, _end_group)
+    last.daemon = True
+    last.start()
     server.should_exit = True
     await answering
-    await gateway.close()
+    engine.engine.client.shutdown()
+
+
+def _end_group() -> None:
+    """Ends this process and those it started, when it was started as the head of its group."""
+    if os.getpgrp() == os.getpid():
+        os.killpg(os.getpid(), signal.SIGKILL)
 
 
 def _own_stdout() -> Say:
@@ -64,12 +78,13 @@ def main() -> int:
         say({"error": error.message})
         return 1
     except Exception as error:  # whatever vLLM raises when it cannot run the model
+        traceback.print_exc()
         say({"error": f"The engine did not start: {one_sentence(error)}"})
-        raise
+        return 1
     return 0
 
 
 if __name__ == "__main__":
     from serve_app import offline
 
-    sys.exit(offline.main())
+    os._exit(offline.main())  # threads and processes of libraries are not waited for: nothing of them is left to keep

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -22,20 +23,19 @@ def offline_address(settings: Settings) -> Iterator[str]:
     """The address of the application on an engine of its own, up for as long as the block runs. Raises Unavailable with its own sentence
     when it does not start. It ends when its standard input does, so a job that is killed leaves none behind."""
     command = [sys.executable, "-m", ANSWERS_BY]
-    process = subprocess.Popen(
-        command, cwd=ROOT, env={**os.environ, **settings.env}, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **settings.env}, start_new_session=True, **pipes)
     try:
         yield _address(process)
     finally:
         if process.stdin is not None:
             with contextlib.suppress(OSError):
                 process.stdin.close()
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(_ENDS_WITHIN_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # what is left of its group
+        process.wait()
         if process.stdout is not None:
             process.stdout.close()
 

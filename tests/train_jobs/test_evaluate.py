@@ -2,15 +2,18 @@
 
 import asyncio
 import json
+import subprocess
 from collections.abc import Iterator
 from typing import Any, Callable
 
 import httpx
 import pytest
 
+from cluster.catalog import questions, runs
 from cluster.domain.base import new_id
 from cluster.domain.questions import Question, QuestionResult, QuestionSet
 from cluster.domain.recipes import EvaluateRecipe, JudgeRecipe
+from cluster.domain.runs import Run
 from cluster.errors import InvalidInput, NotFound, Unavailable
 from cluster.job_run import JobRun
 from train_jobs import asking, evaluate
@@ -295,6 +298,49 @@ def test_an_evaluation_with_unanswered_questions_is_not_taken_for_known(job, cha
     found = evaluate.measure_at(address, job, other, recipe, lambda count: None)
     assert evaluate.known(job, "a@3.0.0", other, True) == found
     assert evaluate.known(job, "a@3.0.0", other, False) is None
+
+
+@pytest.mark.real
+def test_an_engine_of_the_jobs_own_answers_as_the_served_one_does_and_ends_with_the_job(trainers_home, monkeypatch) -> None:
+    """vLLM and the starter model without Ray Serve: the same requests, the same results, and no process is left."""
+    import os
+
+    from train_jobs.offline import offline_address
+
+    groups: list[int] = []
+    opened = subprocess.Popen
+
+    def noted(*words: Any, **options: Any) -> Any:
+        process = opened(*words, **options)
+        groups.append(process.pid)
+        return process
+
+    monkeypatch.setattr(subprocess, "Popen", noted)
+    questions_asked = tuple(
+        Question(id=str(n), text=f"Find files over {n} MB in /tmp.", kind="regex", expected=".") for n in range(3)
+    )
+    recipe = EvaluateRecipe(release="linux@base", question_sets=("offline",), engine="offline")
+    run = Run(job="train_jobs.evaluate", recipe=recipe.model_dump(mode="json"), state="running", attempts=1)
+    job = JobRun(trainers_home, run)
+    with job.catalog.transaction() as work:
+        runs.save(work, run)
+        questions.save_set(work, QuestionSet(name="offline", agent="linux", questions=questions_asked))
+    result = evaluate.run(job, recipe)
+    assert (result["n"], result["unanswered"], result["rate"]) == (3, 0, 1.0)
+    with job.catalog.reading() as work:
+        (kept,) = questions.of_release(work, "linux@base")[:1]
+    assert kept.options == {"retrieve": True, "engine": "offline"}
+    assert all(result.answer for result in kept.results)
+    with pytest.raises(ProcessLookupError):
+        os.killpg(groups[0], 0)
+    broken = trainers_home.model_copy(update={"home": trainers_home.home / "none"})
+    monkeypatch.setenv("TREADLE_SETTINGS", str(trainers_home.home / "no-such.yaml"))
+    with (
+        pytest.raises(Unavailable, match=r"The offline engine did not start: .*no-such.yaml cannot be read"),
+        offline_address(broken),
+    ):
+        pass
+    job.catalog.close()
 
 
 def test_two_at_once_keep_their_answers_apart(tmp_path) -> None:
