@@ -47,7 +47,7 @@ def _facts(one: SetReport) -> str:
         rows.insert(1, ("without an answer", f"{one.unanswered:,} (they count as not passed)"))
     if one.against:
         rows.insert(1, (one.against.release, escape(_compared(one.against))))
-    said = facts(rows)
+    said = facts(rows, "text")
     if one.judge:
         said += f"<p>{escape(one.judge)}</p>"
     if one.changed:

@@ -147,7 +147,13 @@ class Reporter:
             return None
         try:
             with self._catalog.reading() as work:
-                held = [datasets.get(work, digest) for digest in releases.get(work, release).datasets]
+                found = releases.get(work, release)
+                held = [datasets.get(work, digest) for digest in found.datasets]
+            if found.card.corpora:
+                notes.append(
+                    f"{release} answers from documents too ({', '.join(found.card.corpora)}): where a failing question's answer stands in "
+                    "one, see first whether treadle data search finds it."
+                )
             rows = [row for one in held for row in self._artifacts.read_rows(one.uri)]
         except TreadleError as error:
             notes.append(f"The training rows of {release} cannot be read, so nothing is said of them: {error.message}")

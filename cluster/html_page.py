@@ -26,13 +26,10 @@ def section(title: str, body: str, level: int = 2) -> str:
     return f"<h{level}>{escape(title)}</h{level}>\n{body}"
 
 
-def facts(rows: Sequence[tuple[str, str]]) -> str:
-    """Names and values; the values are HTML."""
-    return (
-        "<table>"
-        + "".join(f'<tr><th>{escape(name)}</th><td class="number">{value}</td></tr>' for name, value in rows)
-        + "</table>"
-    )
+def facts(rows: Sequence[tuple[str, str]], side: str = "number") -> str:
+    """Names and values; the values are HTML, at the right ("number") or at the left ("text")."""
+    said = "".join(f'<tr><th>{escape(name)}</th><td class="{side}">{value}</td></tr>' for name, value in rows)
+    return f"<table>{said}</table>"
 
 
 def bars(values: Sequence[tuple[str, float, str]]) -> str:

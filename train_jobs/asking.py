@@ -59,7 +59,7 @@ class Asker:
         if self._failed_in_a_row >= most:
             raise Unavailable(
                 f"{self._sentence(result).rstrip('.')}; {most} questions in a row had this fate, so the rest was not asked. "
-                "What was answered is kept: run it again to go on."
+                "What a release has answered is kept: run it again to go on."
             )
 
     def _sentence(self, result: QuestionResult) -> str:

@@ -62,7 +62,7 @@ def meaning(judged: Sequence[JudgedTurn], turns: int) -> dict[str, Any]:
     """``rho`` and ``p`` (None where they cannot be had), ``n``, and what they mean in a sentence. ``turns`` is how many have thumbs."""
     n = len(judged)
     if n < AT_LEAST:
-        graded = f"the judge could grade {n} of {turns}" if turns >= AT_LEAST else f"only {turns} have thumbs"
+        graded = f"the judge could grade {n} of {turns}" if turns >= AT_LEAST else f"{turns or 'no'} turns have thumbs"
         said = f"Too few turns to say how far the judge agrees with people: {graded}, and {AT_LEAST} are the least."
         return {"rho": None, "p": None, "n": n, "meaning": said}
     found = spearman([one.thumb for one in judged], [float(one.grade) for one in judged])

@@ -178,7 +178,7 @@ def run(job: JobRun, recipe: EvaluateRecipe) -> dict[str, Any]:
 
             evaluations.append(measure_at(address, job, one, recipe, heard))
             before += len(one.questions)
-    _attach_report(job, recipe.release, evaluations)
+    attach_report(job, recipe.release, evaluations)
     passed = sum(result.passed for one in evaluations for result in one.results)
     return {
         "release": recipe.release,
@@ -201,7 +201,7 @@ def _address(job: JobRun, recipe: EvaluateRecipe) -> Iterator[str]:
         yield address
 
 
-def _attach_report(job: JobRun, release: str, evaluations: Sequence[Evaluation]) -> None:
+def attach_report(job: JobRun, release: str, evaluations: Sequence[Evaluation]) -> None:
     """The report as a page beside the release's training in MLflow. The evaluations are kept whatever MLflow says."""
     version = split_ref(release)[1]
     if version in (None, BASE_VERSION):

@@ -8,7 +8,7 @@ from cluster.domain.expectations import uncited
 from cluster.domain.questions import Question, QuestionResult, QuestionSet, passes
 from cluster.domain.recipes import JudgeRecipe
 from cluster.embedding import Embedder, Vectors
-from cluster.errors import InvalidInput, TreadleError
+from cluster.errors import InvalidInput, Unavailable
 from cluster.job_run import JobRun
 from train_jobs.judging import NO_JUDGE, Graded, Judge, judge_name, open_judge
 
@@ -60,7 +60,7 @@ class Scorer:
         graded = Graded(question=question.text, answer=answer, references=question.references, criteria=question.criteria)
         try:
             grade = await self._judge.grade(graded)
-        except TreadleError as error:
+        except (Unavailable, InvalidInput) as error:
             return {"answered": False, "detail": f"not graded: {error.message}"}
         if grade is None:
             return {"answered": False, "detail": "not graded: the judge's answer could not be read"}

@@ -1,12 +1,14 @@
 import json
+from typing import get_args
 
 import pytest
 
 from cluster.domain.base import digest_of
 from cluster.domain.parsing import parse
-from cluster.domain.questions import Evaluation, Question, QuestionResult, QuestionSet, passes
+from cluster.domain.questions import Evaluation, ExpectationKind, Question, QuestionResult, QuestionSet, passes
 from cluster.domain.validation import LengthRule
 from cluster.errors import InvalidInput
+from cluster.flywheel import load_questions
 
 ORDER = {
     "type": "object",
@@ -139,6 +141,11 @@ def test_a_question_that_cannot_be_judged_is_refused_by_its_id(given, says):
     with pytest.raises(InvalidInput, match="question 'q-1'") as caught:
         parse(Question, {"id": "q-1", "text": "q", **given}, "set.yaml")
     assert says in caught.value.message
+
+
+def test_the_shipped_example_has_every_kind():
+    loaded = load_questions("configs/questions/every-kind.yaml")
+    assert {question.kind for question in loaded.questions} == {*get_args(ExpectationKind)} - {"route"}
 
 
 def test_an_id_stands_once_in_a_set():

@@ -60,14 +60,19 @@ def test_a_recipe_with_a_wrong_key_names_the_nearest(tmp_path):
 def test_every_config_file_is_yaml_and_every_training_recipe_a_recipe():
     for file in (ROOT / "configs").rglob("*.yaml"):
         assert yaml.safe_load(file.read_text()) is not None, file
-    words = {"sft": "train_jobs.sft", "dpo": "train_jobs.dpo", "router": "train_jobs.router_head"}
+    words = {
+        "sft": "train_jobs.sft",
+        "dpo": "train_jobs.dpo",
+        "router": "train_jobs.router_head",
+        "evaluate": "train_jobs.evaluate",
+    }
     seen = 0
     for file in sorted((ROOT / "configs" / "train").glob("*.yaml")):
         job = words.get(file.stem.split("_")[0])
         if job:
             load_recipe(RECIPES[job], file)
             seen += 1
-    assert seen >= 3
+    assert seen >= 4
 
 
 def test_the_cluster_launcher_file_names_what_ray_needs():

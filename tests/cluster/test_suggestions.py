@@ -42,7 +42,7 @@ def test_failures_have_kinds(given, answer, detail, kind):
     assert "no longer in the set" in failure_kind(None, _result(question, "x"))
 
 
-def test_near_rows_are_those_that_share_half_of_their_words():
+def test_near_rows_are_those_that_share_a_third_of_their_words():
     pick = random.Random(1)
     vocabulary = [f"w{chr(97 + number)}" for number in range(12)]
     texts = [" ".join(pick.choices(vocabulary, k=pick.randint(1, 6))) for _ in range(400)]

@@ -76,7 +76,7 @@ def test_too_few_thumbs_are_said_and_the_judge_is_not_paid(job, chat_server):
     result = calibrate.run(job, CalibrateRecipe(agent="few", judge=judge))
     assert (result["rho"], result["n"], result["turns"]) == (None, 0, 3)
     assert result["meaning"] == (
-        "Too few turns to say how far the judge agrees with people: only 3 have thumbs, and 10 are the least."
+        "Too few turns to say how far the judge agrees with people: 3 turns have thumbs, and 10 are the least."
     )
     assert chat_server.requests == []
 

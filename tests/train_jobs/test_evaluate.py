@@ -1,22 +1,28 @@
 """Evaluation over HTTP, against a scripted server: scores, retries, failures, what is taken up again, and what is never recorded."""
 
 import asyncio
+import contextlib
 import json
+import os
 import subprocess
 from collections.abc import Iterator
 from typing import Any, Callable
 
 import httpx
+import psutil
 import pytest
 
-from cluster.catalog import questions, runs
+from cluster.catalog import questions, releases, runs
+from cluster.domain.agents import Agent
 from cluster.domain.base import new_id
-from cluster.domain.questions import Question, QuestionResult, QuestionSet
+from cluster.domain.questions import Evaluation, Question, QuestionResult, QuestionSet
 from cluster.domain.recipes import EvaluateRecipe, JudgeRecipe
+from cluster.domain.releases import Release
 from cluster.domain.runs import Run
-from cluster.errors import InvalidInput, NotFound, Unavailable
+from cluster.errors import InvalidInput, NotFound, Unauthenticated, Unavailable
 from cluster.job_run import JobRun
 from train_jobs import asking, evaluate
+from train_jobs.offline import offline_address
 from train_jobs.scoring import Scorer
 
 Answer = Callable[[dict[str, Any]], httpx.Response]
@@ -300,13 +306,48 @@ def test_an_evaluation_with_unanswered_questions_is_not_taken_for_known(job, cha
     assert evaluate.known(job, "a@3.0.0", other, False) is None
 
 
+def test_a_judge_that_refuses_its_key_ends_it(ask, chat_server) -> None:
+    chat_server.answer = lambda request: (401, {"error": {"message": "no"}})
+    asked = [Question(id=str(n), text="q", kind="judge", criteria="polite") for n in range(3)]
+    with pytest.raises(Unauthenticated, match="refuses the key"):
+        ask(ScriptedServer(lambda body: said("e")), *asked, endpoint=chat_server.endpoint, model="j")
+
+
+@pytest.mark.real
+def test_the_report_lies_beside_the_training_in_mlflow(job) -> None:
+    mlflow_run = job.registry.start_run("reported", job.run.id, {})
+    release = Release(
+        agent="reported",
+        version="1.0.0",
+        card=Agent(name="reported"),
+        adapter_uri="none",
+        adapter_digest="0" * 64,
+        base_model="starter",
+        base_digest="0" * 64,
+        mlflow_run_id=mlflow_run,
+    )
+    results = (QuestionResult(question_id="1", answer="e", passed=True),)
+    made = Evaluation(release="reported@1.0.0", question_set="gone", set_digest="d", results=results)
+    with job.catalog.transaction() as work:
+        releases.add(work, release)
+    evaluate.attach_report(job, "reported@1.0.0", [made])
+    assert [one.path for one in job.registry.client.list_artifacts(mlflow_run, "evaluations")] == ["evaluations/gone.html"]
+    with job.catalog.transaction() as work:
+        releases.add(work, release.model_copy(update={"version": "1.0.1", "mlflow_run_id": "0" * 32}))
+    evaluate.attach_report(
+        job, "reported@1.0.1", [made.model_copy(update={"release": "reported@1.0.1"})]
+    )  # MLflow knows no such run
+
+
+def _group(process: psutil.Process) -> int | None:
+    with contextlib.suppress(ProcessLookupError):
+        return os.getpgid(process.pid)
+    return None
+
+
 @pytest.mark.real
 def test_an_engine_of_the_jobs_own_answers_as_the_served_one_does_and_ends_with_the_job(trainers_home, monkeypatch) -> None:
     """vLLM and the starter model without Ray Serve: the same requests, the same results, and no process is left."""
-    import os
-
-    from train_jobs.offline import offline_address
-
     groups: list[int] = []
     opened = subprocess.Popen
 
@@ -331,8 +372,7 @@ def test_an_engine_of_the_jobs_own_answers_as_the_served_one_does_and_ends_with_
         (kept,) = questions.of_release(work, "linux@base")[:1]
     assert kept.options == {"retrieve": True, "engine": "offline"}
     assert all(result.answer for result in kept.results)
-    with pytest.raises(ProcessLookupError):
-        os.killpg(groups[0], 0)
+    assert [one for one in psutil.process_iter(["status"]) if one.info["status"] != "zombie" and _group(one) == groups[0]] == []
     broken = trainers_home.model_copy(update={"home": trainers_home.home / "none"})
     monkeypatch.setenv("TREADLE_SETTINGS", str(trainers_home.home / "no-such.yaml"))
     with (
