@@ -1,4 +1,4 @@
-"""The application on an engine of its own, without Ray Serve, for whoever starts it: `python -m serve_app.offline`.
+"""The application on an engine of its own, without Ray Serve and without the cluster, for whoever starts it: `python -m serve_app.offline`.
 
 The same gateway, retrieval, rendering, validation and vLLM engine as are served, in one process on a free port of this machine. It prints
 one line of JSON, ``{"address": …}`` when it can answer or ``{"error": …}`` when it cannot, and ends when its standard input does, vLLM's
@@ -18,22 +18,25 @@ from typing import Any
 
 from cluster.catalog import Catalog
 from cluster.errors import TreadleError, one_sentence
+from cluster.ray_lifecycle import ray_environment, ray_of_this_process
 from cluster.settings import Settings, load_settings
 
-ENDS_WITHIN_SECONDS = 15.0
+ENDS_WITHIN_SECONDS = 30.0
 Say = Callable[[dict[str, str]], None]
 
 
 async def serve(settings: Settings, say: Say) -> None:
     """Answers until standard input ends."""
-    import uvicorn
-
+    os.environ.update(ray_environment(settings))  # before Ray is imported: it reads its token's place once
     from serve_app.app import vllm_environment
 
     os.environ.update(vllm_environment(settings))
+    import uvicorn
+
     from serve_app.gateway import Gateway, build_app
     from serve_app.vllm_engine import VllmEngine
 
+    ray_of_this_process(settings)  # ray.serve.llm's engine asks one where to run; this one ends with the process
     engine = await VllmEngine.started(settings)
     gateway = await Gateway.started(settings, engine)
     listening = socket.create_server(("127.0.0.1", 0))
@@ -41,18 +44,23 @@ async def serve(settings: Settings, say: Say) -> None:
     answering = asyncio.create_task(server.serve(sockets=[listening]))
     say({"address": f"http://127.0.0.1:{listening.getsockname()[1]}"})
     await asyncio.to_thread(sys.stdin.buffer.read)
-    last = threading.Timer(ENDS_WITHIN_SECONDS, _end_group)
-    last.daemon = True
-    last.start()
     server.should_exit = True
     await answering
+    await gateway.close()
     engine.engine.client.shutdown()
 
 
-def _end_group() -> None:
-    """Ends this process and those it started, when it was started as the head of its group."""
-    if os.getpgrp() == os.getpid():
-        os.killpg(os.getpid(), signal.SIGKILL)
+def _end_soon() -> None:
+    """Whatever libraries wait for at the end, this process and those it started are gone in a while, if it heads their group."""
+
+    def end() -> None:
+        if os.getpgrp() == os.getpid():
+            os.killpg(os.getpid(), signal.SIGKILL)
+        os._exit(1)
+
+    last = threading.Timer(ENDS_WITHIN_SECONDS, end)
+    last.daemon = True
+    last.start()
 
 
 def _own_stdout() -> Say:
@@ -77,14 +85,18 @@ def main() -> int:
     except TreadleError as error:
         say({"error": error.message})
         return 1
+    except BrokenPipeError:  # nobody holds the other end any more
+        return 1
     except Exception as error:  # whatever vLLM raises when it cannot run the model
         traceback.print_exc()
         say({"error": f"The engine did not start: {one_sentence(error)}"})
         return 1
+    finally:
+        _end_soon()
     return 0
 
 
 if __name__ == "__main__":
     from serve_app import offline
 
-    os._exit(offline.main())  # threads and processes of libraries are not waited for: nothing of them is left to keep
+    sys.exit(offline.main())

@@ -15,7 +15,7 @@ from cluster.settings import ROOT, Settings
 
 ANSWERS_BY = "serve_app.offline"
 STARTS_WITHIN_SECONDS = 900.0
-_ENDS_WITHIN_SECONDS = 30.0
+_ENDS_WITHIN_SECONDS = 45.0
 
 
 @contextlib.contextmanager

@@ -52,6 +52,7 @@ def test_near_rows_are_those_that_share_a_third_of_their_words():
     assert max(expected) > 0
     assert near_counts(["?!", "one"], ["?!", "one"]) == [0, 1]
     assert near_counts([], ["a"]) == []
+    assert near_counts(["one two"], ["one two"] * 10 + ["x"] * 10, most=8) == [12]  # every third row, thrice
 
 
 def test_digits_are_alike_and_forms_are_counted_once():
