@@ -9,7 +9,7 @@ import httpx
 
 from cluster.domain.questions import Question, QuestionResult
 from cluster.errors import NotFound, Unavailable
-from train_jobs.scoring import Scorer
+from train_jobs.scoring import Said, Scorer
 
 ATTEMPTS = 4
 BACKOFF_SECONDS = 0.5
@@ -82,14 +82,16 @@ class Asker:
             start = time.perf_counter()
             try:
                 answer = await self._client.post("/v1/chat/completions", json=body)
-                if answer.status_code == 200:
-                    return await self._scorer.result(question, answer.json(), time.perf_counter() - start)
+                latency = time.perf_counter() - start
+                heard = Said.of(answer.json()) if answer.status_code == 200 else None
             except httpx.HTTPError as error:
                 said = f"{type(error).__name__}: {error}"
                 continue
-            except (ValueError, KeyError, IndexError, TypeError, AttributeError):
+            except ValueError:
                 said = "the answer is no chat completion"
                 continue
+            if heard is not None:
+                return await self._scorer.result(question, heard, latency)
             said = _words(answer)
             if answer.status_code == 404:
                 raise NotFound(f"'{self._model}' cannot be evaluated: {said}")

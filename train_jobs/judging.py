@@ -13,6 +13,7 @@ from typing import Any
 from cluster.access import own_key
 from cluster.chat_client import Answer, ChatClient, checked_endpoint, estimated_tokens
 from cluster.domain.base import Frozen
+from cluster.domain.expectations import printable
 from cluster.domain.recipes import JudgeRecipe
 from cluster.errors import InvalidInput, Unavailable
 from cluster.job_run import JobRun
@@ -144,10 +145,10 @@ def grade_in(text: str) -> Grade | None:
     for value in reversed(_objects(text)):
         found = _whole(value.get("grade", value.get("score")))
         if found is not None:
-            return Grade(value=found, reason=str(value.get("reason") or value.get("why") or "")[:500])
+            return Grade(value=found, reason=printable(str(value.get("reason") or value.get("why") or ""))[:500])
     bare = _whole(text.strip())
     named = {int(one) for one in (*_SAID.findall(text), *_OF_FIVE.findall(text))} if bare is None else {bare}
-    return Grade(value=named.pop(), reason=" ".join(text.split())[:500]) if len(named) == 1 else None
+    return Grade(value=named.pop(), reason=printable(" ".join(text.split()))[:500]) if len(named) == 1 else None
 
 
 def _whole(value: Any) -> int | None:

@@ -4,13 +4,39 @@ import asyncio
 from functools import cached_property, lru_cache
 from typing import Any
 
-from cluster.domain.expectations import uncited
+from cluster.domain.base import Frozen
+from cluster.domain.expectations import printable, uncited
 from cluster.domain.questions import Question, QuestionResult, QuestionSet, passes
 from cluster.domain.recipes import JudgeRecipe
 from cluster.embedding import Embedder, Vectors
 from cluster.errors import InvalidInput, Unavailable
 from cluster.job_run import JobRun
 from train_jobs.judging import NO_JUDGE, Graded, Judge, judge_name, open_judge
+
+
+class Said(Frozen):
+    """What a chat completion of the gateway says, as far as it is judged: ``agent`` is who answered, "" for out of scope; ``valid`` and
+    ``broken`` what the agent's rules said of it."""
+
+    text: str
+    agent: str = ""
+    valid: bool = False
+    broken: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, body: Any) -> "Said":
+        """From a response's body. Raises ValueError for what is no chat completion."""
+        try:
+            text, about = str(body["choices"][0]["message"]["content"] or ""), body.get("treadle") or {}
+            verdict, route = about.get("validation") or {}, about.get("route") or {}
+            return cls(
+                text=printable(text),
+                agent="" if route.get("out_of_scope") else str(about.get("agent") or ""),
+                valid=bool(verdict.get("passed")),
+                broken=tuple(str(name) for name in verdict.get("failures") or ()),
+            )
+        except (KeyError, IndexError, TypeError, AttributeError):
+            raise ValueError("the answer is no chat completion") from None
 
 
 class Scorer:
@@ -23,19 +49,15 @@ class Scorer:
         self._embed = lru_cache(maxsize=4096)(self._embedded)
         self._embedding = asyncio.Lock()
 
-    async def result(self, question: Question, body: dict[str, Any], latency: float) -> QuestionResult:
+    async def result(self, question: Question, said: "Said", latency: float) -> QuestionResult:
         """The result of one answer. Rules are judged as they were when it was served; a route by the agent that answered ("" for none)."""
-        about = body.get("treadle") or {}
-        text = str(body["choices"][0]["message"]["content"] or "")
-        if question.kind == "route":
-            text = "" if (about.get("route") or {}).get("out_of_scope") else str(about.get("agent") or "")
+        text = said.agent if question.kind == "route" else said.text
         made = QuestionResult(
             question_id=question.id, answer=text, passed=False, latency_s=round(latency, 4), slices=question.slices
         )
         match question.kind:
             case "rules":
-                verdict = about.get("validation") or {}
-                passed, detail = bool(verdict.get("passed")), ", ".join(verdict.get("failures") or ())
+                passed, detail = said.valid, ", ".join(said.broken)
             case "similarity":
                 return made.model_copy(update=await self._similar(question, text))
             case "judge":

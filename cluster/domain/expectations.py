@@ -27,6 +27,11 @@ def normalised(text: str) -> str:
     return " ".join(text.split())
 
 
+def printable(text: str) -> str:
+    """The text without halves of surrogate pairs, which JSON can carry and no file can."""
+    return text.encode("utf-8", "replace").decode()
+
+
 def uncited(answer: str, expected: str) -> str:
     """The answer, normalised, without citations such as ``[1]`` unless the expectation itself cites: which number a passage got is
     retrieval's doing."""

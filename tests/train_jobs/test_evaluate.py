@@ -4,7 +4,10 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from typing import Any, Callable
 
@@ -21,6 +24,7 @@ from cluster.domain.releases import Release
 from cluster.domain.runs import Run
 from cluster.errors import InvalidInput, NotFound, Unauthenticated, Unavailable
 from cluster.job_run import JobRun
+from cluster.settings import ROOT
 from train_jobs import asking, evaluate
 from train_jobs.offline import offline_address
 from train_jobs.scoring import Scorer
@@ -219,12 +223,15 @@ def test_a_question_that_fails_loses_no_other(ask) -> None:
         "ill": httpx.Response(500, json={"error": {"message": "The engine stumbled."}}),
         "blocked": httpx.Response(400, json={"error": {"message": "The text was stopped."}}),
         "odd": httpx.Response(200, json={"choices": []}),
+        "list": httpx.Response(200, json=[1]),
+        "half": httpx.Response(200, content=b'{"choices": [{"message": {"content": "\\ud83d"}}]}'),
     }
     server = ScriptedServer(lambda body: answers.get(body["messages"][0]["content"], said("e")))
-    texts = ["ill", "fine", "blocked", "odd", "good"]
+    texts = ["ill", "fine", "blocked", "odd", "good", "list", "half"]
     results = ask(server, *(Question(id=text, text=text, expected="e") for text in texts))
-    assert [result.passed for result in results] == [False, True, False, False, True]
-    assert [result.answered for result in results] == [False, True, True, False, True]
+    assert [result.passed for result in results] == [False, True, False, False, True, False, False]
+    assert [result.answered for result in results] == [False, True, True, False, True, False, True]
+    assert [json.loads(result.model_dump_json())["answer"] for result in results[-2:]] == ["", "?"]
     assert results[0].detail == "not answered: The engine stumbled."
     assert results[2].detail == "refused: The text was stopped."
 
@@ -280,6 +287,46 @@ def test_an_evaluation_that_was_cut_short_asks_only_what_is_missing(job, open_jo
     assert not journal.exists()
     assert evaluate.measure_at(address, again, asked, recipe, counts.append) == found
     assert len(chat_server.requests) == len(texts), "what a run has recorded it does not ask again"
+
+
+MEASURE = """
+import sys
+from cluster.catalog import Catalog, questions, runs
+from cluster.domain.recipes import EvaluateRecipe
+from cluster.job_run import JobRun
+from cluster.settings import ROOT
+from cluster.settings import load_settings
+from train_jobs import evaluate
+
+settings = load_settings()
+with Catalog(settings.catalog_url).reading() as work:
+    run, asked = runs.get(work, sys.argv[1]), questions.get_set(work, sys.argv[2])
+evaluate.measure_at(sys.argv[3], JobRun(settings, run), asked, EvaluateRecipe.model_validate(run.recipe), lambda count: None)
+"""
+
+
+def test_a_process_killed_outright_loses_what_was_under_way_at_most(job, open_job, chat_server) -> None:
+    asked, at_once = _numbered(80), 4
+    job = open_job("train_jobs.evaluate", EvaluateRecipe(release="a@0.1.0", question_sets=(asked.name,), concurrency=at_once))
+    with job.catalog.transaction() as work:
+        questions.save_set(work, asked)
+    chat_server.answer, chat_server.slow = lambda request: "e", 0.03
+    address = chat_server.endpoint.removesuffix("/v1")
+    env = {**os.environ, **job.settings.env, "TREADLE_SETTINGS": str(job.settings.home / "treadle.yaml"), "PYTHONPATH": str(ROOT)}
+    (job.settings.home / "treadle.yaml").write_text("profile: laptop\nprofiles: {laptop: {}}\n")
+    process = subprocess.Popen([sys.executable, "-c", MEASURE, job.run.id, asked.name, address], env=env)
+    while len(chat_server.requests) < 30 and process.poll() is None:
+        time.sleep(0.005)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    while chat_server.at_once:
+        time.sleep(0.005)
+    before = {request["messages"][0]["content"] for request in chat_server.requests}
+    found = evaluate.measure_at(address, job, asked, EvaluateRecipe.model_validate(job.run.recipe), lambda count: None)
+    again = {request["messages"][0]["content"] for request in chat_server.requests[len(before) :]}
+    assert len(before) < 80
+    assert len(before & again) <= at_once
+    assert (found.n, found.rate) == (80, 1.0)
 
 
 def test_what_answers_with_a_card_that_may_change_is_asked_anew_by_another_run(job, open_job, chat_server) -> None:
