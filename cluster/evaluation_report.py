@@ -180,7 +180,7 @@ class Reporter:
             },
             slices=tuple(_slices(one.results, was)),
             suggestions=suggest(one, asked, rows),
-            against=_against(one, other) if other else None,
+            against=beside(one, other) if other else None,
             judge=calibrated,
             lines=tuple(_line(one, result, asked.get(result.question_id), was.get(result.question_id)) for result in one.results),
         )
@@ -239,7 +239,8 @@ def _slices(results: Sequence[QuestionResult], was: Mapping[str, QuestionResult]
         yield SliceReport(name=name, rate=_rate(inside), against=_rate(before) if before else None)
 
 
-def _against(one: Evaluation, other: Evaluation) -> Against:
+def beside(one: Evaluation, other: Evaluation) -> Against:
+    """An evaluation's partner: another release on the same questions, pair by pair."""
     was = {result.question_id: result.passed for result in other.results}
     better = sum(result.passed and not was[result.question_id] for result in one.results)
     worse = sum(not result.passed and was[result.question_id] for result in one.results)

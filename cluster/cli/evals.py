@@ -11,8 +11,6 @@ from rich.markup import escape
 from cluster.artifacts import write_whole
 from cluster.catalog import questions
 from cluster.cli.console import Detach, Json, emit, home, note, table
-from cluster.domain.intervals import sign_test
-from cluster.domain.questions import Evaluation
 from cluster.domain.recipes import CalibrateRecipe, EvaluateRecipe, GateRecipe, JudgeRecipe
 from cluster.errors import InvalidInput, NotFound
 from cluster.flywheel import load_questions
@@ -93,11 +91,17 @@ def _show_run(done: dict[str, Any]) -> None:
 @app.command()
 def compare(before: str, after: str, as_json: Json = False) -> None:
     """Compare two releases on the question sets both were asked in the same way."""
+    from cluster.evaluation_report import beside
+
     with home.catalog.reading() as work:
         found = questions.pairs(work, before, after)
     if not found:
         raise NotFound(f"{before} and {after} were never asked the same questions in the same way; treadle eval run asks them.")
-    value = [_compared(one, two) for one, two in found]
+    value = []
+    for one, two in found:
+        moved = beside(two, one)
+        said = {"question_set": one.question_set, "before": one.rate, "after": two.rate, "n": two.n}
+        value.append({**said, "newly_right": moved.newly_right, "newly_wrong": moved.newly_wrong, "p": moved.p})
     columns = ("set", "before", "after", "newly right", "newly wrong", "p (sign test)", "questions")
     rows = [
         (
@@ -112,14 +116,6 @@ def compare(before: str, after: str, as_json: Json = False) -> None:
         for one in value
     ]
     emit(value, as_json, lambda: table(f"{before} → {after}", columns, rows))
-
-
-def _compared(one: Evaluation, two: Evaluation) -> dict[str, Any]:
-    was = {result.question_id: result.passed for result in one.results}
-    better = sum(result.passed and not was[result.question_id] for result in two.results)
-    worse = sum(not result.passed and was[result.question_id] for result in two.results)
-    said = {"question_set": one.question_set, "before": one.rate, "after": two.rate, "n": two.n}
-    return {**said, "newly_right": better, "newly_wrong": worse, "p": sign_test(better, worse)}
 
 
 @app.command()
