@@ -1,13 +1,18 @@
-"""A release on question sets, through the served endpoint: `python -m train_jobs.evaluate --recipe configs/train/evaluate.yaml`.
+"""A release on question sets: `python -m train_jobs.evaluate --recipe configs/train/evaluate.yaml`.
 
-Measures what a client would get: prompt, retrieval, adapter and decoding as they are served. Turns are not recorded, so that questions
-never leak into conversations and from there into training data.
+Measures what a client would get: prompt, retrieval, adapter and decoding as they are served, through the served endpoint, or through the
+same application on an engine of the job's own (``engine: offline``). Turns are not recorded, so that questions never leak into
+conversations and from there into training data. Answers are journaled: a run that is killed and taken up again asks what is missing.
 """
 
 import asyncio
+import contextlib
+import logging
 import sys
-import time
-from typing import Any, Callable, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -15,122 +20,104 @@ from cluster import job_run
 from cluster.access import own_key
 from cluster.catalog import agents, questions, releases
 from cluster.domain.agents import BASE_VERSION
-from cluster.domain.questions import Evaluation, Question, QuestionResult, QuestionSet, passes
+from cluster.domain.base import digest_of
+from cluster.domain.questions import Evaluation, QuestionResult, QuestionSet
 from cluster.domain.recipes import EvaluateRecipe
 from cluster.domain.versions import split_ref
-from cluster.errors import InvalidInput, NotFound, Unavailable
+from cluster.errors import InvalidInput
+from cluster.evaluation_page import page
+from cluster.evaluation_report import Reporter
 from cluster.job_run import JobRun
 from cluster.ray_lifecycle import connection
+from train_jobs.answers_journal import AnswersJournal
+from train_jobs.asking import TIMEOUT_SECONDS, Asker
+from train_jobs.offline import offline_address
+from train_jobs.scoring import Scorer, graders
 
+log = logging.getLogger(__name__)
 AUTO = "auto"
-_ATTEMPTS = 4
-_BACKOFF_SECONDS = 0.5
-_TIMEOUT_SECONDS = 180.0
 Heard = Callable[[int], None]
 
 
-def judged(question: Question, body: dict[str, Any], latency: float) -> QuestionResult:
-    """The result of one answer. Rules are judged as they were when it was served; a route by the agent that answered ("" for none)."""
-    about = body.get("treadle") or {}
-    text = str(body["choices"][0]["message"]["content"] or "")
-    if question.kind == "route":
-        text = "" if (about.get("route") or {}).get("out_of_scope") else str(about.get("agent") or "")
-    if question.kind == "rules":
-        verdict = about.get("validation") or {}
-        passed, detail = bool(verdict.get("passed")), ", ".join(verdict.get("failures") or ())
-    else:
-        passed, detail = passes(question, text)
-    return QuestionResult(
-        question_id=question.id, answer=text, passed=passed, latency_s=round(latency, 4), slices=question.slices, detail=detail
-    )
-
-
-async def ask(client: httpx.AsyncClient, model: str, question: Question, retrieve: bool) -> QuestionResult:
-    """Ask one question; busy or restarting servers are asked again. Raises NotFound or Unavailable with the server's own words."""
-    body: dict[str, Any] = {
-        "model": model,
-        "messages": [{"role": "user", "content": question.text}],
-        "treadle": {"retrieve": retrieve, "record": False},
-    }
-    if question.kind == "route":
-        body["max_tokens"] = 1  # only who answers is looked at
-    said = "no answer"
-    for attempt in range(_ATTEMPTS):
-        if attempt:
-            await asyncio.sleep(_BACKOFF_SECONDS * 2**attempt)
-        start = time.perf_counter()
-        try:
-            answer = await client.post("/v1/chat/completions", json=body)
-        except httpx.HTTPError as error:
-            said = f"{type(error).__name__}: {error}"
-            continue
-        if answer.status_code == 200:
-            return judged(question, answer.json(), time.perf_counter() - start)
-        said = _words(answer)
-        if answer.status_code == 404:
-            raise NotFound(f"'{model}' cannot be evaluated: {said}")
-        if answer.status_code < 500 and answer.status_code != 429:
-            break
-    raise Unavailable(f"Question '{question.id}' to '{model}' was not answered: {said}")
-
-
-def _words(answer: httpx.Response) -> str:
-    try:
-        return str(answer.json()["error"]["message"])
-    except (ValueError, KeyError, TypeError):
-        return f"HTTP {answer.status_code} {answer.text[:120]}"
-
-
-async def ask_all(
-    client: httpx.AsyncClient, model: str, asked: Sequence[Question], retrieve: bool, concurrency: int, heard: Heard
-) -> tuple[QuestionResult, ...]:
-    """All questions, ``concurrency`` at a time, results in their order; the first error ends it. ``heard`` gets the count so far."""
-    places = asyncio.Semaphore(concurrency)
-    done = 0
-
-    async def one(question: Question) -> QuestionResult:
-        nonlocal done
-        async with places:
-            result = await ask(client, model, question, retrieve)
-        done += 1
-        heard(done)
-        return result
-
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one(question)) for question in asked]
-    except ExceptionGroup as several:
-        raise several.exceptions[0] from None
-    return tuple(task.result() for task in tasks)
-
-
 def measure(job: JobRun, release: str, asked: QuestionSet, retrieve: bool, concurrency: int, heard: Heard) -> Evaluation:
-    """Ask a question set and record the evaluation."""
-    headers = {"Authorization": f"Bearer {own_key(job.settings, job.catalog)}"}
+    """Ask a question set through the served endpoint and record the evaluation; ``heard`` gets the count of answers so far."""
+    recipe = EvaluateRecipe(release=release, question_sets=(asked.name,), retrieve=retrieve, concurrency=concurrency)
+    return measure_at(connection(job.settings).serve, job, asked, recipe, heard)
 
-    async def go() -> tuple[QuestionResult, ...]:
-        limits = httpx.Limits(max_connections=concurrency)
-        address = connection(job.settings).serve
-        async with httpx.AsyncClient(base_url=address, headers=headers, timeout=_TIMEOUT_SECONDS, limits=limits) as client:
-            return await ask_all(client, release, asked.questions, retrieve, concurrency, heard)
 
-    results = asyncio.run(go())
-    evaluation = Evaluation(
-        release=release, question_set=asked.name, set_digest=asked.digest, options={"retrieve": retrieve}, results=results
-    )
-    with job.catalog.transaction() as work:
-        questions.record(work, evaluation)
+def measure_at(address: str, job: JobRun, asked: QuestionSet, recipe: EvaluateRecipe, heard: Heard) -> Evaluation:
+    """Ask a question set at an address and record the evaluation. One that this run recorded before it was cut short is returned as it
+    is; answers that it had journaled are not asked for again."""
+    options = _options(job, asked, recipe)
+    way = [recipe.release, asked.digest, options]
+    evaluation_id = "eval_" + digest_of([job.run.id, asked.name, *way])[:20]
+    with job.catalog.reading() as work:
+        done = questions.find(work, evaluation_id)
+    if done is not None:
+        return done
+    # What answers under a version never changes; the base answers with a card, and the router with agents, that may.
+    key = digest_of(way if split_ref(recipe.release)[1] not in (None, BASE_VERSION) else [job.run.id, *way])[:32]
+    journal = AnswersJournal(job.settings.home / "work" / "evaluate", key, job.run.id)
+    whole = False
+    try:
+        results = asyncio.run(_results(address, job, asked, recipe, journal, heard))
+        evaluation = Evaluation(
+            id=evaluation_id,
+            release=recipe.release,
+            question_set=asked.name,
+            set_digest=asked.digest,
+            options=options,
+            results=results,
+        )
+        with job.catalog.transaction() as work:
+            questions.record(work, evaluation)
+        whole = True
+    finally:
+        journal.close(done=whole)
     return evaluation
 
 
+async def _results(
+    address: str, job: JobRun, asked: QuestionSet, recipe: EvaluateRecipe, journal: AnswersJournal, heard: Heard
+) -> tuple[QuestionResult, ...]:
+    missing = [question for question in asked.questions if question.id not in journal.results]
+    count = len(asked.questions) - len(missing)
+
+    def hear(result: QuestionResult) -> None:
+        nonlocal count
+        journal.add(result)
+        count += 1
+        heard(count)
+
+    headers = {"Authorization": f"Bearer {own_key(job.settings, job.catalog)}"}
+    limits = httpx.Limits(max_connections=recipe.concurrency)
+    scorer = Scorer(job, recipe.judge, address)
+    try:
+        async with httpx.AsyncClient(base_url=address, headers=headers, timeout=TIMEOUT_SECONDS, limits=limits) as client:
+            new = await Asker(client, recipe.release, recipe.retrieve, scorer).ask_all(missing, recipe.concurrency, hear)
+    finally:
+        await scorer.close()
+    found = {**journal.results, **{result.question_id: result for result in new}}
+    return tuple(found[question.id] for question in asked.questions)
+
+
+def _options(job: JobRun, asked: QuestionSet, recipe: EvaluateRecipe) -> dict[str, str | int | float | bool]:
+    """The way of asking and judging: only evaluations with equal ones compare."""
+    own = {"engine": recipe.engine} if recipe.engine != "served" else {}
+    return {"retrieve": recipe.retrieve, **own, **graders(job, asked, recipe.judge)}
+
+
 def known(job: JobRun, release: str, asked: QuestionSet, retrieve: bool) -> Evaluation | None:
-    """An earlier evaluation of the same release on the same questions. Never of ``agent@base``: its card may have changed since."""
+    """An earlier evaluation of the same release on the same questions, judged by the same models. Never of ``agent@base``: its card may
+    have changed since; and never one with questions that got no answer."""
     if split_ref(release)[1] in (None, BASE_VERSION):
         return None
+    recipe = EvaluateRecipe(release=release, question_sets=(asked.name,), retrieve=retrieve)
+    graded = graders(job, asked, recipe.judge)
     with job.catalog.reading() as work:
         for one in questions.of_release(work, release):
-            same = one.question_set == asked.name and one.set_digest == asked.digest
-            if same and one.options.get("retrieve", True) == retrieve:
+            same = one.question_set == asked.name and one.set_digest == asked.digest and not one.unanswered
+            if same and one.options.get("retrieve", True) == retrieve and graded.items() <= one.options.items():
                 return one
     return None
 
@@ -155,13 +142,15 @@ def question_sets(job: JobRun, names: Sequence[str], limit: int | None = None) -
 
 
 def summary(evaluation: Evaluation) -> dict[str, Any]:
-    """An evaluation in figures: rates 0 to 1, latencies in seconds."""
+    """An evaluation in figures: rates and scores 0 to 1, latencies in seconds."""
     return {
         "question_set": evaluation.question_set,
         "evaluation": evaluation.id,
         "rate": evaluation.rate,
+        "score": evaluation.score,
         "passed": sum(result.passed for result in evaluation.results),
         "n": evaluation.n,
+        "unanswered": evaluation.unanswered,
         "slices": evaluation.slice_rates(),
         "latency_p50": evaluation.latency(0.5),
         "latency_p95": evaluation.latency(0.95),
@@ -170,31 +159,66 @@ def summary(evaluation: Evaluation) -> dict[str, Any]:
 
 def run(job: JobRun, recipe: EvaluateRecipe) -> dict[str, Any]:
     """The job's body. ``rate``, ``n`` and ``passed`` in the result are over all sets together."""
-    release = resolve(job, recipe.release)
+    recipe = recipe.model_copy(update={"release": resolve(job, recipe.release)})
     sets = question_sets(job, recipe.question_sets, recipe.limit)
     for one in sets:
-        if release == AUTO and any(question.kind != "route" for question in one.questions):
+        if recipe.release == AUTO and any(question.kind != "route" for question in one.questions):
             raise InvalidInput(
                 f"Question set '{one.name}' judges answers; 'auto' is evaluated on routing sets only: name a release."
             )
+        graders(job, one, recipe.judge)
     total = sum(len(one.questions) for one in sets)
     before = 0
     evaluations: list[Evaluation] = []
-    for one in sets:
+    with _address(job, recipe) as address:
+        for one in sets:
 
-        def heard(count: int, before: int = before, name: str = one.name) -> None:
-            job.progress((before + count) / (total + 1), f"{name}: {count} answers")
+            def heard(count: int, before: int = before, name: str = one.name) -> None:
+                job.progress((before + count) / (total + 1), f"{name}: {count} answers")
 
-        evaluations.append(measure(job, release, one, recipe.retrieve, recipe.concurrency, heard))
-        before += len(one.questions)
+            evaluations.append(measure_at(address, job, one, recipe, heard))
+            before += len(one.questions)
+    attach_report(job, recipe.release, evaluations)
     passed = sum(result.passed for one in evaluations for result in one.results)
     return {
-        "release": release,
+        "release": recipe.release,
         "rate": passed / total,
         "passed": passed,
         "n": total,
+        "unanswered": sum(one.unanswered for one in evaluations),
         "sets": [summary(one) for one in evaluations],
     }
+
+
+@contextlib.contextmanager
+def _address(job: JobRun, recipe: EvaluateRecipe) -> Iterator[str]:
+    """Where the questions go."""
+    if recipe.engine == "served":
+        yield connection(job.settings).serve
+        return
+    job.progress(0.0, "starting an engine")
+    with offline_address(job.settings) as address:
+        yield address
+
+
+def attach_report(job: JobRun, release: str, evaluations: Sequence[Evaluation]) -> None:
+    """The report as a page beside the release's training in MLflow. The evaluations are kept whatever MLflow says."""
+    version = split_ref(release)[1]
+    if version in (None, BASE_VERSION):
+        return
+    with job.catalog.reading() as work:
+        mlflow_run = releases.get(work, release).mlflow_run_id
+    if mlflow_run is None:
+        return
+    name = "-".join(one.question_set for one in evaluations)[:100]
+    try:
+        report = Reporter(job.catalog, job.artifacts).of(evaluations)
+        with tempfile.TemporaryDirectory() as scratch:
+            file = Path(scratch) / f"{name}.html"
+            file.write_text(page(report), encoding="utf-8")
+            job.registry.log_file(mlflow_run, file, "evaluations")
+    except Exception as error:  # MLflow's clients raise what they please
+        log.warning("MLflow at %s was not given the report (%s).", job.settings.mlflow_url, error)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

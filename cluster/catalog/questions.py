@@ -63,6 +63,11 @@ def record(work: Work, evaluation: Evaluation) -> None:
     work.put(evaluations, row)
 
 
+def find(work: Work, evaluation_id: str) -> Evaluation | None:
+    """An evaluation by its id."""
+    return work.body(Evaluation, select(evaluations.c.body).where(evaluations.c.id == evaluation_id))
+
+
 def latest(work: Work, release: str, question_set: str, set_digest: str | None = None) -> Evaluation | None:
     """The newest evaluation of a release on a set (of exactly these questions, when ``set_digest`` is given)."""
     statement = (

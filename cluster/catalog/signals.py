@@ -42,6 +42,11 @@ def recent(work: Work, limit: int = 100) -> list[Signal]:
     return work.bodies(Signal, select(signals.c.body).order_by(signals.c.created_at.desc()).limit(limit))
 
 
+def thumbs(work: Work) -> list[Signal]:
+    """All thumbs, the newest first."""
+    return work.bodies(Signal, select(signals.c.body).where(signals.c.kind == "thumb").order_by(signals.c.created_at.desc()))
+
+
 def mark_curated(work: Work, ids: Sequence[str]) -> None:
     """These signals have been looked at and turned into what they become."""
     work.run(update(signals).where(signals.c.id.in_(list(ids))).values(curated=True))

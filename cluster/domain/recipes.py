@@ -115,14 +115,38 @@ class RouterRecipe(Frozen):
     seed: int = 7
 
 
+class JudgeRecipe(Frozen):
+    """The model that grades answers: any OpenAI-compatible endpoint. One that wants a key is the judge of configs/models.yaml, so that
+    no key is ever part of a recipe, which the catalog keeps."""
+
+    endpoint: str | None = Field(default=None, description="'served': the served endpoint itself; default: the judge's")
+    model: str | None = Field(default=None, description="the model's name at the endpoint; default: the judge's")
+    max_tokens: int = Field(default=300, ge=16, description="of one grade with its reason")
+    max_tokens_total: int | None = Field(default=None, ge=1, description="in and out, over all grades of the run")
+    concurrency: int = Field(default=8, ge=1, le=512)
+    retries: int = Field(default=4, ge=0, le=20)
+    timeout: float = Field(default=60.0, gt=0, description="seconds for one grade")
+
+
 class EvaluateRecipe(Frozen):
-    """A release on question sets, through the served endpoint."""
+    """A release on question sets, through the served endpoint (``engine: served``) or through an engine of the job's own, without the
+    serving application (``engine: offline``)."""
 
     release: str = Field(description="agent@version, agent@base, or 'auto' for routing sets")
     question_sets: tuple[Name, ...] = Field(min_length=1)
+    engine: Literal["served", "offline"] = "served"
     retrieve: bool = True
     concurrency: int = Field(default=16, ge=1, le=512)
     limit: int | None = Field(default=None, ge=1)
+    judge: JudgeRecipe = JudgeRecipe()
+
+
+class CalibrateRecipe(Frozen):
+    """The judge's grades of turns beside the thumbs that people gave them."""
+
+    agent: Name | None = Field(default=None, description="default: turns of every agent")
+    judge: JudgeRecipe = JudgeRecipe()
+    limit: int = Field(default=200, ge=2, description="turns at most, the newest judged first")
 
 
 class GateRecipe(Frozen):
@@ -317,6 +341,7 @@ Recipe = Annotated[
     | DpoRecipe
     | RouterRecipe
     | EvaluateRecipe
+    | CalibrateRecipe
     | GateRecipe
     | IngestRecipe
     | ConversationsRecipe
@@ -333,6 +358,7 @@ RECIPES: dict[str, type[Frozen]] = {
     "train_jobs.dpo": DpoRecipe,
     "train_jobs.router_head": RouterRecipe,
     "train_jobs.evaluate": EvaluateRecipe,
+    "train_jobs.calibrate": CalibrateRecipe,
     "train_jobs.gate": GateRecipe,
 }
 """Which recipe each job takes."""

@@ -18,6 +18,7 @@ JOBS = (
     "train_jobs.dpo",
     "train_jobs.router_head",
     "train_jobs.evaluate",
+    "train_jobs.calibrate",
     "train_jobs.gate",
 )
 """The jobs that control may launch, by module name."""

@@ -256,6 +256,14 @@ def test_the_gate_keeps_a_release_that_is_not_better(loop, plan, taught):
         assert releases.alias(work, "linux", CHAMPION) == "0.1.0"
 
 
+def test_a_report_sets_the_two_side_by_side(loop, taught, tmp_path):
+    page = tmp_path / "linux.html"
+    done = loop.command("treadle", "eval", "report", "linux@0.1.1", "--against", "linux@0.1.0", "-o", str(page), "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["questions"] >= 100
+    assert "sign test p" in page.read_text()
+
+
 def test_a_failing_job_is_one_sentence_and_a_failed_run(loop, plan, gathered):
     with pytest.raises(JobFailed, match="nothing-there"):
         loop.home.submitter.run("data_jobs.ingest", IngestRecipe(paths=("/nothing-there",), corpus="none"))
