@@ -29,7 +29,7 @@ from cluster.domain.recipes import (
     SftRecipe,
     SignalsRecipe,
 )
-from cluster.domain.releases import CHAMPION
+from cluster.domain.releases import CHALLENGER, CHAMPION
 from cluster.domain.runs import Run
 from cluster.errors import InvalidInput, NotFound
 from cluster.job_submission import Submitter, Watcher
@@ -115,7 +115,7 @@ class Wheel:
             because = "a release came from this recipe, base and data" if known else "recipe, base or data are new"
             add("teach", "train_jobs.sft", one.sft, not known, because)
         if plan.router:
-            needed = training or not self._learnt.holds(ROUTER, CHAMPION, plan.router.datasets)
+            needed = training or not self._routed(plan.router)
             add(
                 "teach",
                 "train_jobs.router_head",
@@ -144,13 +144,13 @@ class Wheel:
         """SFT for every agent whose data is new to its champion, and the router head. Returns the releases that wait for the gate:
         the new ones, and those of a turn that was cut short."""
         jobs: list[Job] = [("train_jobs.sft", one.sft) for one in plan.agents.values() if not self._learnt.taught(one.sft)]
-        if plan.router and (jobs or not self._learnt.holds(ROUTER, CHAMPION, plan.router.datasets)):
+        if plan.router and (jobs or not self._routed(plan.router)):
             jobs.append(("train_jobs.router_head", plan.router))
-        made = [str(result["release"]) for result in self._launch(jobs, plan.at_once)]
-        for ref in made:
-            if ref.startswith(f"{ROUTER}@"):  # measured on its own held-out part while it was trained
-                self._registry.promote(ref, "newest router head")
-        new = [ref for ref in made if not ref.startswith(f"{ROUTER}@")]
+        done = self._launch(jobs, plan.at_once)
+        new = [str(result["release"]) for (job, _), result in zip(jobs, done, strict=True) if job != "train_jobs.router_head"]
+        for (job, _), result in zip(jobs, done, strict=True):
+            if job == "train_jobs.router_head" and result["verdict"] == "promote":  # judged against the champion by its own job
+                self._registry.promote(str(result["release"]), " ".join(result["reasons"]))
         left = [one for name in plan.agents if (one := self._learnt.unjudged(name)) is not None]
         return list(dict.fromkeys([*new, *left]))
 
@@ -208,6 +208,12 @@ class Wheel:
         with ThreadPoolExecutor(max_workers=at_once) as pool:
             waiting = [pool.submit(self._submitter.run, job, rooted(recipe), self._watch()) for job, recipe in jobs]
         return [one.result() for one in waiting]
+
+    def _routed(self, recipe: RouterRecipe) -> bool:
+        """Whether the router's champion has learnt these rows, or a challenger has that was judged and kept."""
+        refs = recipe.datasets
+        kept = self._learnt.kept(ROUTER, "train_jobs.router_head") and self._learnt.holds(ROUTER, CHALLENGER, refs)
+        return self._learnt.holds(ROUTER, CHAMPION, () if kept else refs)
 
     def _regression(self, agent: str) -> list[str]:
         with self._catalog.reading() as work:

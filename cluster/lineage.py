@@ -56,3 +56,10 @@ class Lineage:
             judged = {run.result["challenger"] for run in runs.of_job(work, "train_jobs.gate") if run.result}
         ref = f"{agent}@{version}"
         return ref if version and ref not in judged else None
+
+    def kept(self, agent: str, job: str) -> bool:
+        """Whether the job that made the agent's challenger judged it too, and said that the champion stays."""
+        with self._catalog.reading() as work:
+            version = releases.alias(work, agent, CHALLENGER)
+            results = [run.result for run in runs.of_job(work, job) if run.result]
+        return any(one.get("release") == f"{agent}@{version}" and one.get("verdict") == "keep" for one in results)
