@@ -119,7 +119,7 @@ def lexical(grams: Sequence[Grams], lexicons: Sequence[Lexicon]) -> Lexical:
 class HeadArrays(NamedTuple):
     """The numbers of a head over c agents, and one column more when "no agent" was taught: ``landmarks`` (m, d), ``near`` (m, classes),
     ``words`` (BUCKETS, classes), ``bias`` (classes,); ``lexicons`` by family; ``scope`` (SCOPE_FEATURES + 1,), its last the
-    constant."""
+    constant. The first ``owned`` landmarks are of agents, the rest of "no agent"."""
 
     landmarks: Floats
     near: Floats
@@ -127,6 +127,7 @@ class HeadArrays(NamedTuple):
     bias: Floats
     lexicons: tuple[Lexicon, ...]
     scope: Floats
+    owned: int
 
 
 class Head(NamedTuple):
@@ -141,17 +142,19 @@ class Head(NamedTuple):
 
 
 def raw_scores(arrays: HeadArrays, sharpness: float, vector: Floats, text: str) -> tuple[Floats, float]:
-    """The classes' scores (classes,), about -1 to 1, and the cosine-like product with the nearest landmark."""
-    close = arrays.landmarks @ vector
+    """The classes' scores (classes,), about -1 to 1, and the product with the nearest landmark of an agent."""
+    # einsum, not @: BLAS would wake its threads for so small a product, and on a busy machine one waits for the other.
+    close = np.einsum("md,d->m", arrays.landmarks, vector)
+    near = np.einsum("m,mc->c", np.exp(sharpness * (close - 1)), arrays.near)
     seen = lexical(grams_of(text), arrays.lexicons)
-    scores = np.exp(sharpness * (close - 1)) @ arrays.near + seen.weights @ arrays.words[seen.columns] + arrays.bias
-    return scores, float(close.max())
+    scores = near + np.einsum("n,nc->c", seen.weights, arrays.words[seen.columns]) + arrays.bias
+    return scores, float(close[: arrays.owned].max())
 
 
 def scope_features(scores: Floats, nearest: Floats, agents: int) -> Floats:
     """What says whether a text is for anybody (texts, SCOPE_FEATURES): the best agent's score, its lead over the next and over "no
-    agent" (-1 where there is none), the nearest landmark, and over all agents the soft maximum, mean and spread. ``scores`` (texts,
-    classes), ``nearest`` (texts,)."""
+    agent" (-1 where there is none), the nearest landmark of an agent, and over all agents the soft maximum, mean and spread.
+    ``scores`` (texts, classes), ``nearest`` (texts,)."""
     own = scores[:, :agents]
     ordered = np.sort(own, axis=1)
     best = ordered[:, -1]
@@ -185,7 +188,7 @@ def save(directory: Path, head: Head, metrics: dict[str, float]) -> None:
     exact = {name: getattr(arrays, name).astype(np.float32) for name in ("near", "bias", "scope")}
     np.savez(directory / "head.npz", **small, **exact, **lexicons)
     about = {"format": FORMAT, "agents": list(head.agents), "threshold": head.threshold, "temperature": head.temperature}
-    about |= {"sharpness": head.sharpness, "embedder": head.embedder, "metrics": metrics}
+    about |= {"sharpness": head.sharpness, "owned": arrays.owned, "embedder": head.embedder, "metrics": metrics}
     (directory / "head.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
 
 
@@ -201,8 +204,8 @@ def load(directory: Path, ref: str) -> Head:
         with np.load(directory / "head.npz", allow_pickle=False) as file:
             values = {name: file[name] for name in file.files}
         lexicons = tuple(Lexicon(values[f"keys{i}"], values[f"rarity{i}"].astype(np.float32)) for i in range(FAMILIES))
-        numbers = [values[name].astype(np.float32) for name in ("landmarks", "near", "words", "bias")]
-        arrays = HeadArrays(numbers[0], numbers[1], numbers[2], numbers[3], lexicons, values["scope"].astype(np.float32))
+        parts = {name: values[name].astype(np.float32) for name in ("landmarks", "near", "words", "bias", "scope")}
+        arrays = HeadArrays(**parts, lexicons=lexicons, owned=int(about["owned"]))
         settings = [float(about[name]) for name in ("threshold", "temperature", "sharpness")]
         head = Head(arrays, tuple(about["agents"]), settings[0], settings[1], settings[2], str(about["embedder"]))
     except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
@@ -227,5 +230,9 @@ def _check(head: Head, ref: str) -> None:
         if found != wanted or 0 in found[1:]:
             raise InvalidInput(f"Router head {ref} has {name} of shape {found}, not {wanted}; train it again.")
     numbers = (*arrays[:4], arrays.scope, np.array([head.threshold, head.temperature, head.sharpness]))
-    if not all(np.isfinite(one).all() for one in numbers) or head.temperature <= 0 or not len(arrays.landmarks):
-        raise InvalidInput(f"Router head {ref} has numbers that are none, or no landmarks; train it again.")
+    if (
+        not all(np.isfinite(one).all() for one in numbers)
+        or head.temperature <= 0
+        or not 0 < arrays.owned <= len(arrays.landmarks)
+    ):
+        raise InvalidInput(f"Router head {ref} has numbers that are none, or no landmarks of agents; train it again.")

@@ -25,14 +25,21 @@ _ONCE_BELOW = 1000  # texts; with fewer, an n-gram counts though it is in one of
 
 
 class Sample(NamedTuple):
-    """Texts as the head sees them: ``vectors`` (n, d), n-grams by text, ``labels`` (n,); the label after the last agent is "no agent"."""
+    """Texts as the head sees them: ``vectors`` (n, d), n-grams by text, ``labels`` (n,); the label ``agents`` is "no agent"."""
 
     vectors: Floats
     grams: list[tuple[Grams, ...]]
     labels: Labels
+    agents: int
+
+    @property
+    def classes(self) -> int:
+        """The agents, and one more where there are texts for none of them."""
+        return self.agents + bool((self.labels == self.agents).any())
 
     def take(self, rows: NDArray[np.int64]) -> "Sample":
-        return Sample(self.vectors[rows], [self.grams[row] for row in rows], self.labels[rows])
+        """Some of the texts."""
+        return Sample(self.vectors[rows], [self.grams[row] for row in rows], self.labels[rows], self.agents)
 
 
 class Scored(NamedTuple):
@@ -45,19 +52,20 @@ class Scored(NamedTuple):
 
 class _Basis(NamedTuple):
     landmarks: Floats
+    owned: int
     whitening: Floats
     lexicons: tuple[Lexicon, ...]
 
 
-def sample_of(texts: Sequence[str], vectors: Floats, labels: Labels) -> Sample:
+def sample_of(texts: Sequence[str], vectors: Floats, labels: Labels, agents: int) -> Sample:
     """Texts (n,) with their unit vectors (n, d) and labels (n,)."""
-    return Sample(np.asarray(vectors, dtype=np.float32), [routing.grams_of(text) for text in texts], labels)
+    return Sample(np.asarray(vectors, dtype=np.float32), [routing.grams_of(text) for text in texts], labels, agents)
 
 
-def fit(sample: Sample, classes: int, recipe: RouterRecipe) -> HeadArrays:
-    """The head over ``classes`` classes; its scope says nothing yet (``calibrate`` finds it)."""
-    basis = _basis(sample, classes, recipe)
-    weights = _solved(sample, basis, classes, recipe)
+def fit(sample: Sample, recipe: RouterRecipe) -> HeadArrays:
+    """The head over the sample's classes; its scope says nothing yet (``calibrate`` finds it)."""
+    basis = _basis(sample, recipe)
+    weights = _solved(sample, basis, recipe)
     near, words = len(basis.whitening[0]), np.sqrt(np.float32(recipe.lexical))
     return HeadArrays(
         landmarks=basis.landmarks,
@@ -66,21 +74,22 @@ def fit(sample: Sample, classes: int, recipe: RouterRecipe) -> HeadArrays:
         bias=weights[-1].astype(np.float32),
         lexicons=basis.lexicons,
         scope=np.zeros(routing.SCOPE_FEATURES + 1, dtype=np.float32),
+        owned=basis.owned,
     )
 
 
 def scores(arrays: HeadArrays, sample: Sample, sharpness: float) -> tuple[Floats, Floats]:
-    """Scores (n, classes) and the nearest landmark (n,): what ``routing.raw_scores`` gives, for many texts."""
+    """Scores (n, classes) and the nearest landmark of an agent (n,): what ``routing.raw_scores`` gives, for many texts."""
     found, nearest = [], []
     for start in range(0, len(sample.vectors), BLOCK):
         close = sample.vectors[start : start + BLOCK] @ arrays.landmarks.T
         words = _words(sample.grams[start : start + BLOCK], arrays.lexicons) @ arrays.words
         found.append(np.exp(sharpness * (close - 1)) @ arrays.near + words + arrays.bias)
-        nearest.append(close.max(axis=1))
+        nearest.append(close[:, : arrays.owned].max(axis=1))
     return np.concatenate(found), np.concatenate(nearest)
 
 
-def held_out(sample: Sample, classes: int, recipe: RouterRecipe) -> Scored:
+def held_out(sample: Sample, recipe: RouterRecipe) -> Scored:
     """Scores of every row from a head that has not seen it; a fold holds about ``recipe.holdout`` of each class.
 
     The only row of a class is never held out: it would be judged by a head that does not know its class. Raises InvalidInput when every
@@ -92,7 +101,7 @@ def held_out(sample: Sample, classes: int, recipe: RouterRecipe) -> Scored:
     parts: list[Scored] = []
     for number in range(int(fold.max()) + 1):
         held, seen = np.flatnonzero(fold == number), np.flatnonzero(fold != number)
-        arrays = fit(sample.take(seen), classes, recipe)
+        arrays = fit(sample.take(seen), recipe)
         parts.append(Scored(*scores(arrays, sample.take(held), recipe.sharpness), held))
     order = np.argsort(np.concatenate([part.rows for part in parts]))
     joined = [np.concatenate(values)[order] for values in zip(*parts, strict=True)]
@@ -113,18 +122,14 @@ def folds(labels: Labels, recipe: RouterRecipe) -> NDArray[np.int64]:
     return fold
 
 
-def _basis(sample: Sample, classes: int, recipe: RouterRecipe) -> _Basis:
-    landmarks = _rounded(_landmarks(sample, classes, recipe.seed))
+def _basis(sample: Sample, recipe: RouterRecipe) -> _Basis:
+    quota, pick = max(1, LANDMARKS // sample.classes), np.random.default_rng(recipe.seed)
+    centres = [_centres(sample.vectors[sample.labels == label], quota, pick) for label in range(sample.classes)]
+    landmarks, owned = _rounded(np.concatenate(centres)), sum(len(one) for one in centres[: sample.agents])
     values, vectors = np.linalg.eigh(np.exp(recipe.sharpness * (landmarks @ landmarks.T - 1)).astype(np.float64))
     kept = values > 1e-4
     whitening = (vectors[:, kept] / np.sqrt(values[kept])).astype(np.float32)
-    return _Basis(landmarks, whitening, tuple(_lexicon(sample.grams, family) for family in range(routing.FAMILIES)))
-
-
-def _landmarks(sample: Sample, classes: int, seed: int) -> Floats:
-    quota = max(1, LANDMARKS // classes)
-    pick = np.random.default_rng(seed)
-    return np.concatenate([_centres(sample.vectors[sample.labels == label], quota, pick) for label in np.unique(sample.labels)])
+    return _Basis(landmarks, owned, whitening, tuple(_lexicon(sample.grams, family) for family in range(routing.FAMILIES)))
 
 
 def _centres(points: Floats, count: int, pick: np.random.Generator) -> Floats:
@@ -168,9 +173,9 @@ def _features(sample: Sample, basis: _Basis, recipe: RouterRecipe) -> Floats:
     return np.hstack([near, words, np.ones((len(near), 1), dtype=np.float32)])
 
 
-def _solved(sample: Sample, basis: _Basis, classes: int, recipe: RouterRecipe) -> Floats:
+def _solved(sample: Sample, basis: _Basis, recipe: RouterRecipe) -> Floats:
     """Ridge regression (features, classes): in the rows' space while they are fewer than features, else in the features'."""
-    rows = len(sample.labels)
+    rows, classes = len(sample.labels), sample.classes
     counts = np.bincount(sample.labels, minlength=classes)
     weight = np.sqrt(rows / (np.count_nonzero(counts) * np.maximum(counts, 1)))[sample.labels].astype(np.float32)[:, None]
     target = weight * (2 * np.eye(classes, dtype=np.float32)[sample.labels] - 1)
@@ -181,7 +186,7 @@ def _solved(sample: Sample, basis: _Basis, classes: int, recipe: RouterRecipe) -
     gram, right = np.zeros((size, size), dtype=np.float32), np.zeros((size, classes), dtype=np.float32)
     for start in range(0, rows, BLOCK):
         block = slice(start, start + BLOCK)
-        part = Sample(sample.vectors[block], sample.grams[block], sample.labels[block])
+        part = sample.take(np.arange(rows)[block])
         made = weight[block] * _features(part, basis, recipe)
         gram += made.T @ made
         right += made.T @ target[block]

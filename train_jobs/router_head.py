@@ -87,11 +87,10 @@ def teach(
     names: Sequence[str], texts: Sequence[str], vectors: Floats, labels: Labels, recipe: RouterRecipe, embedder: str
 ) -> Trained:
     """A calibrated head over ``names``; a label past the last name is "no agent". ``vectors`` (n, d) are unit vectors."""
-    classes = len(names) + bool((labels == len(names)).any())
-    sample = router_fit.sample_of(texts, vectors, labels)
-    held = router_fit.held_out(sample, classes, recipe)
+    sample = router_fit.sample_of(texts, vectors, labels, len(names))
+    held = router_fit.held_out(sample, recipe)
     found = router_calibration.calibrate(held, labels[held.rows], len(names), recipe.out_of_scope_recall)
-    arrays = router_fit.fit(sample, classes, recipe)._replace(scope=found.scope)
+    arrays = router_fit.fit(sample, recipe)._replace(scope=found.scope)
     head = Head(arrays, tuple(names), found.threshold, found.temperature, recipe.sharpness, embedder)
     return Trained(head, found, texts, sample.vectors, labels)
 

@@ -3,9 +3,10 @@
     python tests/benchmarks/router.py --train FILE [--train FILE…] --test FILE [--json]
 
 Files are JSON lines of {"text", "intent"}; the intent "oos" is out of scope. The head, its temperature, its scope and its threshold come
-from the training rows alone; the test rows are only scored. A text within scope that is refused counts as wrong. "head_p99_ms" is the time
-of a decision beyond the embedding, one text at a time, from the released bundle as serving reads it. Without --json also the calibration
-error, what cross-validation had promised, and the seconds of each part.
+from the training rows alone; the test rows are only scored. A text within scope that is refused counts as wrong. "head_p99_ms" is, over
+texts, the time of a decision beyond the embedding, from the released bundle as serving reads it; each text is decided five times and its
+median counts, so that it is the head which is measured and not what else the machine does. Without --json also the same of single
+decisions, the calibration error, what cross-validation had promised, and the seconds of each part.
 """
 
 import argparse
@@ -23,6 +24,7 @@ from serve_app.router import RouterHead
 from train_jobs import router_calibration, router_head
 
 OUTSIDE = "oos"
+TRIES = 5
 
 
 def read(parser: argparse.ArgumentParser, files: list[Path]) -> list[tuple[str, str]]:
@@ -70,15 +72,21 @@ def main() -> None:
     trained = router_head.teach(names, [text for text, _ in taught], vectors, labels, RouterRecipe(), embedder.name)
     fitted = time.perf_counter()
     took: list[float] = []
+    once: list[float] = []
+    served = set(names)
     with tempfile.TemporaryDirectory() as folder:
         routing.save(Path(folder), trained.head, {})
         size = sum(file.stat().st_size for file in Path(folder).iterdir())
         head = RouterHead(Path(folder), "router@0.0.0", embedder.name)
         picked, sure = [], []
         for (text, _), vector in zip(asked, tested, strict=True):
-            start = time.perf_counter()
-            route = head.route(vector, text, set(names), names[0])
-            took.append(1000 * (time.perf_counter() - start))
+            tries = []
+            for _ in range(TRIES):
+                start = time.perf_counter()
+                route = head.route(vector, text, served, names[0])
+                tries.append(1000 * (time.perf_counter() - start))
+            took.append(float(np.median(tries)))
+            once.append(tries[0])
             picked.append(len(names) if route.out_of_scope else number[route.agent])
             sure.append(max(route.scores.values()))
     right = np.array([number[intent] for _, intent in asked]) == np.array(picked)
@@ -93,7 +101,12 @@ def main() -> None:
         print(json.dumps(result))
         return
     error = router_calibration.calibration_error(np.array(sure)[inside], right[inside]) if inside.any() else 0.0
-    more = {"head_p50_ms": round(float(np.percentile(took, 50)), 3), "calibration_error": round(error, 4), "bundle_bytes": size}
+    more = {
+        "head_p50_ms": round(float(np.percentile(took, 50)), 3),
+        "once_p99_ms": round(float(np.percentile(once, 99)), 3),
+        "calibration_error": round(error, 4),
+        "bundle_bytes": size,
+    }
     seconds = {"embed_s": round(embedded - began, 1), "teach_s": round(fitted - embedded, 1)}
     promised = {f"held_out.{name}": round(value, 4) for name, value in trained.calibration.metrics.items()}
     for name, figure in {**result, **more, **seconds, **promised}.items():
