@@ -155,11 +155,11 @@ class Wheel:
         jobs: list[Job] = [("train_jobs.sft", one.sft) for name, one in plan.agents.items() if does[name] == "train"]
         if plan.router and does[ROUTER] == "train":
             jobs.append(("train_jobs.router_head", plan.router))
-        made = [str(result["release"]) for result in self._launch(jobs, plan.at_once)]
-        for ref in made:
-            if ref.startswith(f"{ROUTER}@"):  # measured on its own held-out part while it was trained
-                self._registry.promote(ref, "newest router head")
-        new = [ref for ref in made if not ref.startswith(f"{ROUTER}@")]
+        done = self._launch(jobs, plan.at_once)
+        new = [str(result["release"]) for (job, _), result in zip(jobs, done, strict=True) if job != "train_jobs.router_head"]
+        for (job, _), result in zip(jobs, done, strict=True):
+            if job == "train_jobs.router_head" and result["verdict"] == "promote":  # judged against the champion by its own job
+                self._registry.promote(str(result["release"]), " ".join(result["reasons"]))
         renewed = [self._registry.renew(name).ref for name in plan.agents if does[name] == "renew"]
         left = [one for name in plan.agents if (one := self._learnt.unjudged(name)) is not None]
         return list(dict.fromkeys([*new, *renewed, *left]))

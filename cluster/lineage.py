@@ -100,7 +100,10 @@ class Lineage:
             newer = agents.newer_than(work, head.created_at) if head else []
             digests = self._digests(wanted, rooted(recipe))
             new = head is not None and not digests <= set(head.datasets)
-            dates = view.dates(None, set())
+            tried = view.tried(same, digests)
+            dates = view.dates(tried, digests)
+            if tried is not None:  # a head is judged by the job that made it: it does not wait
+                dates |= {"waiting": None, "kept": tried.ref}
         return Known(
             agent=ROUTER,
             moment=moment,

@@ -128,7 +128,7 @@ class Answering:
         if self.head is None:
             return self.live.champion(default.name), default_route(default.name), None
         vector = await self._embed(ask.question)
-        route = self.head.route(vector, set(self.live.agents), default.name)
+        route = self.head.route(vector, ask.question, set(self.live.agents), default.name)
         return self.live.champion(route.agent), route, vector
 
     async def _passages(self, ask: Ask, speaker: Speaker, vector: NDArray[np.float32] | None) -> tuple[Citation, ...]:

@@ -1,50 +1,52 @@
-"""Which agent answers: a linear head over the question's embedding, with a threshold below which nobody is in scope.
+"""Which agent answers: the router's head, with a threshold below which nobody is in scope.
 
-A head is a release of the pseudo-agent ``router``: a bundle with ``head.npz`` (weights (rows, d), bias (rows,)) and ``head.json`` (agents,
-threshold, temperature, embedder). A row more than agents stands for "no agent".
+A head is a release of the pseudo-agent ``router``: a bundle that ``cluster.routing`` reads and scores as training did.
 """
 
-import json
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cluster import routing
 from cluster.domain.conversations import Route
 from cluster.errors import InvalidInput
 
 
 class RouterHead:
-    """A trained head. ``ref`` names the release it came from."""
+    """A trained head. ``ref`` names the release it came from, ``embedder`` the one that is served.
+
+    Raises InvalidInput when the bundle cannot be read, does not fit itself or was trained on another embedder.
+    """
 
     def __init__(self, directory: Path, ref: str, embedder: str) -> None:
-        described = json.loads((directory / "head.json").read_text(encoding="utf-8"))
-        with np.load(directory / "head.npz") as arrays:
-            self._weights, self._bias = arrays["weights"].astype(np.float32), arrays["bias"].astype(np.float32)
+        self._head = routing.load(directory, ref)
         self.ref = ref
-        self.agents: tuple[str, ...] = tuple(described["agents"])
-        self.threshold = float(described["threshold"])
-        self._temperature = float(described.get("temperature", 1.0))
-        rows = self._weights.shape[0]
-        if rows - len(self.agents) not in (0, 1) or self._bias.shape != (rows,):
-            raise InvalidInput(f"Router head {ref} has {rows} rows for {len(self.agents)} agents; train it again.")
-        if described.get("embedder") and described["embedder"] != embedder:
+        if self._head.embedder != embedder:
             raise InvalidInput(
-                f"Router head {ref} was trained on embedder {described['embedder']}, not on the served {embedder}; train it again."
+                f"Router head {ref} was trained on embedder {self._head.embedder}, not on the served {embedder}; train it again."
             )
+        self.scores(np.zeros(self._head.arrays.landmarks.shape[1], dtype=np.float32), "warm")
 
-    def scores(self, vector: NDArray[np.float32]) -> dict[str, float]:
-        """Calibrated probabilities by agent for a question's unit vector (d,); "no agent" keeps its share, so they may sum to less
-        than 1."""
-        logits = (self._weights @ vector + self._bias) / self._temperature
-        weights = np.exp(logits - logits.max())
-        return {name: float(value) for name, value in zip(self.agents, weights / weights.sum(), strict=False)}
+    @property
+    def agents(self) -> tuple[str, ...]:
+        return self._head.agents
 
-    def route(self, vector: NDArray[np.float32], served: set[str], default: str) -> Route:
-        """The best agent that is served; ``default`` when none is sure enough (``out_of_scope``)."""
-        scores = {name: score for name, score in self.scores(vector).items() if name in served}
+    @property
+    def threshold(self) -> float:
+        return self._head.threshold
+
+    def scores(self, vector: NDArray[np.float32], text: str) -> dict[str, float]:
+        """Calibrated probabilities by agent for a question and its unit vector (d,); "no agent" keeps its share, so they may sum to
+        less than 1."""
+        found = routing.agent_scores(self._head, vector, text)
+        return {name: float(value) for name, value in zip(self.agents, found, strict=True)}
+
+    def route(self, vector: NDArray[np.float32], text: str, served: set[str], default: str) -> Route:
+        """The best agent that is served; ``default`` when it is too unlikely that any of them is meant (``out_of_scope``)."""
+        scores = {name: score for name, score in self.scores(vector, text).items() if name in served}
         best = max(scores, key=lambda name: scores[name], default=None)
-        if best is None or scores[best] < self.threshold:
+        if best is None or sum(scores.values()) < self.threshold:
             return Route(agent=default, scores=scores, out_of_scope=best is not None, chosen_by="default", head=self.ref)
         return Route(agent=best, scores=scores, chosen_by="router", head=self.ref)
 

@@ -1,143 +1,59 @@
 """The router's head: which agent a text is for, or none. `python -m train_jobs.router_head --recipe configs/train/router.yaml`
 
-A multinomial logistic regression on sentence embeddings: ``softmax((W x + b) / T)``, out of scope when no agent's score reaches the
-threshold. Where there are texts for no agent, they are a last class of their own, which takes its share of the probability and is never
-picked. Temperature (Guo et al., 2017, arXiv:1706.04599) and threshold are chosen on scores that each row got from a head that had not
-seen it (cross-validation); the released head is trained on all rows.
+Texts are agents' descriptions and examples, and router rows (examples, corrections). Where there are texts for no agent, they are a last
+class of their own, which is never picked. What a head looks at is in ``cluster.routing``, how it is fitted in ``train_jobs.router_fit``;
+temperature, scope and threshold are chosen on scores that each row got from a head that had not seen it (cross-validation); the
+released head is trained on all rows and judged against the champion (``train_jobs.router_gate``). It is promoted by who asked for it.
 
-Knows nothing of word order beyond what the embedder keeps, and nothing of conversations: it sees one text.
+Knows nothing of conversations: it sees one text.
 """
 
-import json
 import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Sequence
+from typing import Any, NamedTuple, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cluster import job_run
+from cluster import job_run, routing
 from cluster.artifacts import file_digest
-from cluster.catalog import agents, releases
+from cluster.catalog import agents, questions, releases
 from cluster.domain.agents import ROUTER, Agent
 from cluster.domain.datasets import Dataset, RouterRow
 from cluster.domain.recipes import RouterRecipe
-from cluster.domain.releases import CHAMPION
+from cluster.domain.releases import CHAMPION, Release
 from cluster.embedding import Embedder, model_directory
-from cluster.errors import InvalidInput
+from cluster.errors import Conflict, InvalidInput, TreadleError
 from cluster.job_run import JobRun
+from cluster.routing import Floats, Head
+from train_jobs import router_calibration, router_fit, router_gate, router_report
+from train_jobs.router_calibration import Calibration
+from train_jobs.router_gate import Contender, Judged, RouterComparison, RouterVerdict
 from train_jobs.training import inputs
 
-if TYPE_CHECKING:
-    from sklearn.linear_model import LogisticRegression
-
-Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]
-Flags = NDArray[np.bool_]
-_UNREJECTED = 0.02  # share of in-scope texts that may be refused when there is nothing to set the threshold by
+_BULK = 20_000  # texts from which torch's start pays beside ONNX Runtime's exact vectors
 
 
-class Head(NamedTuple):
-    """``weights`` (rows, dimension) and ``bias`` (rows,): one row per agent, and a last one for "no agent" if it was taught."""
+class Trained(NamedTuple):
+    """A head with its calibration and the texts (n), vectors (n, d) and labels (n,) it came from."""
 
-    weights: Floats
-    bias: Floats
+    head: Head
+    calibration: Calibration
+    texts: Sequence[str]
+    vectors: Floats
+    labels: Labels
 
+    @property
+    def confusion(self) -> NDArray[np.int64]:
+        rows = self.calibration.rows
+        return router_calibration.confusion(self.labels[rows], self.calibration.picked, self.head.agents)
 
-class Calibration(NamedTuple):
-    """Temperature and threshold, with what they achieve on held-out rows."""
-
-    temperature: float
-    threshold: float
-    metrics: dict[str, float]
-
-
-def softmax(logits: Floats) -> Floats:
-    """Row by row, without overflow."""
-    raised = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(raised / raised.sum(axis=1, keepdims=True))
-
-
-def _regression(rows: int, l2: float) -> "LogisticRegression":
-    """``l2`` is per row: a recipe means the same for few and many. Classes weigh the same however many rows they have."""
-    from sklearn.linear_model import LogisticRegression
-
-    return LogisticRegression(C=1.0 / (max(l2, 1e-8) * rows), class_weight="balanced", max_iter=2000)
-
-
-def fit(vectors: Floats, labels: Labels, l2: float) -> Head:
-    """The regularised head over the classes in ``labels``, in their order."""
-    model = _regression(len(labels), l2).fit(vectors, labels)
-    if len(model.classes_) == 2:  # scikit-learn keeps one row for two classes: their difference
-        return Head(np.vstack([-model.coef_, model.coef_]) / 2, np.concatenate([-model.intercept_, model.intercept_]) / 2)
-    return Head(model.coef_, model.intercept_)
-
-
-def logits(head: Head, vectors: Floats) -> Floats:
-    """Shape (texts, rows of the head)."""
-    return np.asarray(vectors @ head.weights.T + head.bias)
-
-
-def held_out_logits(vectors: Floats, labels: Labels, recipe: RouterRecipe) -> Floats:
-    """Logits of every row from a head that has not seen it; a fold holds about ``recipe.holdout`` of each class.
-
-    Raises InvalidInput when a class has fewer rows than it takes to hold one out.
-    """
-    from sklearn.model_selection import StratifiedKFold
-
-    folds = min(max(2, round(1 / recipe.holdout)), int(np.bincount(labels).min()))
-    if folds < 2:
-        raise InvalidInput("An agent has a single routing example; give every agent at least two, so that one can be held out.")
-    found = np.zeros((len(labels), int(labels.max()) + 1))
-    for seen, held in StratifiedKFold(folds, shuffle=True, random_state=recipe.seed).split(vectors, labels):
-        found[held] = logits(fit(vectors[seen], labels[seen], recipe.l2), vectors[held])
-    return found
-
-
-def calibrate(held: Floats, labels: Labels, agents_: int, recall: float) -> Calibration:
-    """Choose temperature and threshold on held-out logits.
-
-    The threshold maximises in-scope accuracy plus out-of-scope recall among those that reach ``recall``, or among all when none does; in
-    the middle of a plateau. Without out-of-scope rows it refuses 2 % of the in-scope ones.
-    """
-    inside = labels < agents_
-    temperatures = np.exp(np.linspace(np.log(0.02), np.log(50.0), 200))
-    rows = np.arange(len(labels))
-    losses = [-np.log(softmax(held / t)[rows, labels] + 1e-12).mean() for t in temperatures]
-    temperature = float(temperatures[int(np.argmin(losses))])
-    scores = softmax(held / temperature)[:, :agents_]
-    highest, right = scores.max(axis=1), scores.argmax(axis=1) == labels
-    alone = bool(inside.all())
-    threshold = float(np.quantile(highest, _UNREJECTED)) if alone else _threshold(highest, right, inside, recall)
-    metrics = {
-        "in_scope_accuracy": float((right & (highest >= threshold))[inside].mean()),
-        "calibration_error": _calibration_error(highest[inside], right[inside]),
-        "rows": float(len(labels)),
-    }
-    if not alone:
-        metrics["out_of_scope_recall"] = float((highest[~inside] < threshold).mean())
-    return Calibration(temperature, threshold, metrics)
-
-
-def _threshold(highest: Floats, right: Flags, inside: Flags, recall: float) -> float:
-    edges = np.unique(highest)
-    candidates = np.concatenate([[edges[0] / 2], (edges[:-1] + edges[1:]) / 2])
-    caught = np.array([(highest[~inside] < t).mean() for t in candidates])
-    accuracy = np.array([(right & (highest >= t))[inside].mean() for t in candidates])
-    gain = accuracy + caught
-    if (caught >= recall).any():
-        gain[caught < recall] = -1.0
-    best = np.flatnonzero(gain >= gain.max() - 1e-12)
-    return float((candidates[best[0]] + candidates[best[-1]]) / 2)
-
-
-def _calibration_error(confidence: Floats, right: Flags, bins: int = 10) -> float:
-    """Expected calibration error: mean gap between confidence and accuracy over equally wide bins."""
-    which = np.minimum((confidence * bins).astype(int), bins - 1)
-    gaps = [abs(confidence[which == b].mean() - right[which == b].mean()) * (which == b).mean() for b in np.unique(which)]
-    return float(sum(gaps))
+    @property
+    def metrics(self) -> dict[str, float]:
+        return {**self.calibration.metrics, **router_calibration.by_agent(self.confusion, self.head.agents)}
 
 
 def collect(cards: Sequence[Agent], rows: Sequence[RouterRow]) -> tuple[list[str], Labels, dict[str, int]]:
@@ -154,10 +70,12 @@ def collect(cards: Sequence[Agent], rows: Sequence[RouterRow]) -> tuple[list[str
                 found[" ".join(text.split())] = number[card.name]
     for row in rows:
         text = " ".join(row.text.split())
-        if row.agent is not None and row.agent not in number:
+        if not text:
+            dropped["without text"] += 1
+        elif row.agent is not None and row.agent not in number:
             dropped[f"for '{row.agent}', which is not routed to"] += 1
-            continue
-        found[text] = len(cards) if row.agent is None else number[row.agent]
+        else:
+            found[text] = len(cards) if row.agent is None else number[row.agent]
     labels = np.array(list(found.values()), dtype=np.int64)
     for card in cards:
         if not (labels == number[card.name]).any():
@@ -165,21 +83,30 @@ def collect(cards: Sequence[Agent], rows: Sequence[RouterRow]) -> tuple[list[str
     return list(found), labels, dict(dropped)
 
 
+def teach(
+    names: Sequence[str], texts: Sequence[str], vectors: Floats, labels: Labels, recipe: RouterRecipe, embedder: str
+) -> Trained:
+    """A calibrated head over ``names``; a label past the last name is "no agent". ``vectors`` (n, d) are unit vectors."""
+    sample = router_fit.sample_of(texts, vectors, labels, len(names))
+    held = router_fit.held_out(sample, recipe)
+    found = router_calibration.calibrate(held, labels[held.rows], len(names), recipe.out_of_scope_recall)
+    arrays = router_fit.fit(sample, recipe)._replace(scope=found.scope)
+    head = Head(arrays, tuple(names), found.threshold, found.temperature, recipe.sharpness, embedder)
+    return Trained(head, found, texts, sample.vectors, labels)
+
+
 def train(job: JobRun, recipe: RouterRecipe) -> dict[str, Any]:
-    """The job's body."""
+    """The job's body. ``verdict`` and ``reasons`` in the result say whether the new head should be promoted."""
     cards, sources = _look_up(job, recipe)
     rows = [row for one in sources for row in job.artifacts.read_rows(one.uri) if isinstance(row, RouterRow)]
     texts, labels, dropped = collect(cards, rows)
     job.progress(0.1, f"embedding {len(texts)} texts")
-    name = job.settings.models.embedder.location
-    embedder = Embedder(name)
-    vectors = embedder.embed(texts).astype(np.float64)
-    job.progress(0.5, "training")
-    held = held_out_logits(vectors, labels, recipe)
-    calibration = calibrate(held, labels, len(cards), recipe.out_of_scope_recall)
-    head = fit(vectors, labels, recipe.l2)
-    job.progress(0.8, "registering the release", **calibration.metrics)
-    return {"dropped": dropped, **_register(job, recipe, cards, sources, head, calibration, embedder.name)}
+    embedder = Embedder(job.settings.models.embedder.location, bulk=len(texts) >= _BULK)
+    vectors = embedder.embed(texts)
+    job.progress(0.4, "training")
+    trained = teach([card.name for card in cards], texts, vectors, labels, recipe, embedder.name)
+    job.progress(0.8, "registering the release", **trained.calibration.metrics)
+    return {"dropped": dropped, **_register(job, recipe, sources, trained, embedder)}
 
 
 def _look_up(job: JobRun, recipe: RouterRecipe) -> tuple[list[Agent], tuple[Dataset, ...]]:
@@ -192,54 +119,92 @@ def _look_up(job: JobRun, recipe: RouterRecipe) -> tuple[list[Agent], tuple[Data
 
 
 def _register(
-    job: JobRun,
-    recipe: RouterRecipe,
-    cards: Sequence[Agent],
-    sources: Sequence[Dataset],
-    head: Head,
-    calibration: Calibration,
-    embedder: str,
+    job: JobRun, recipe: RouterRecipe, sources: Sequence[Dataset], trained: Trained, embedder: Embedder
 ) -> dict[str, Any]:
     params = recipe.model_dump(mode="json")
-    parent = _champion(job)
+    champion = _champion(job)
     with tempfile.TemporaryDirectory(prefix="treadle-router-") as scratch:
-        save(Path(scratch), head, calibration, [card.name for card in cards], embedder)
-        opened = job.registry.start_run(ROUTER, job.run.id, params, sources, parent)
-        job.registry.log_metrics(opened, calibration.metrics)
+        bundle = Path(scratch) / "head"
+        bundle.mkdir()
+        routing.save(bundle, trained.head, trained.calibration.metrics)
+        router_gate.save_held(bundle, trained.texts, trained.calibration.rows, trained.calibration.picked)
+        verdict = _judged(job, recipe, trained, bundle, champion, embedder)
+        opened = job.registry.start_run(ROUTER, job.run.id, params, sources, champion.ref if champion else None)
+        _log(job, opened, trained, verdict, Path(scratch))
         location = job.settings.models.embedder.location
-        release = job.registry.register(
-            Agent(name=ROUTER, display_name="Router", description="Picks the agent for a text."),
-            Path(scratch),
-            base_model=job.settings.models.embedder.name,
-            base_digest=file_digest(model_directory(location) / "model.safetensors"),
-            inputs=[one.digest for one in sources],
-            recipe=params,
-            parent=parent,
-            run_id=job.run.id,
-            mlflow_run_id=opened,
-            metrics=calibration.metrics,
-        )
-        job.registry.finish_run(opened)
-    return {"release": release.ref, "metrics": calibration.metrics, "threshold": calibration.threshold}
+        try:
+            release = job.registry.register(
+                Agent(name=ROUTER, display_name="Router", description="Picks the agent for a text."),
+                bundle,
+                base_model=job.settings.models.embedder.name,
+                base_digest=file_digest(model_directory(location) / "model.safetensors"),
+                inputs=[one.digest for one in sources],
+                recipe=params,
+                parent=champion.ref if champion else None,
+                run_id=job.run.id,
+                mlflow_run_id=opened,
+                metrics=trained.metrics,
+            )
+        except Conflict as unchanged:  # the same texts under the same recipe: a turn of the wheel goes on
+            release = champion or _newest(job)
+            if champion is not None:
+                verdict = RouterVerdict(verdict="keep", reasons=(unchanged.message,))
+        finally:
+            job.registry.finish_run(opened)
+    said = {"champion": champion.ref if champion else None, **verdict.model_dump(mode="json")}
+    return {"release": release.ref, "metrics": trained.metrics, "threshold": trained.head.threshold, **said}
 
 
-def _champion(job: JobRun) -> str | None:
+def _champion(job: JobRun) -> Release | None:
     with job.catalog.reading() as work:
         version = releases.alias(work, ROUTER, CHAMPION)
-    return f"{ROUTER}@{version}" if version else None
+        return releases.get(work, f"{ROUTER}@{version}") if version else None
 
 
-def save(directory: Path, head: Head, calibration: Calibration, names: Sequence[str], embedder: str) -> None:
-    """Write ``head.npz`` (float32 ``weights``, ``bias``) and ``head.json``; a row more than agents is "no agent"."""
-    np.savez(directory / "head.npz", weights=head.weights.astype(np.float32), bias=head.bias.astype(np.float32))
-    about = {
-        "agents": list(names),
-        "threshold": calibration.threshold,
-        "temperature": calibration.temperature,
-        "embedder": embedder,
-        "metrics": calibration.metrics,
-    }
-    (directory / "head.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
+def _newest(job: JobRun) -> Release:
+    """The head that a run which was cut short had registered and nobody promoted."""
+    with job.catalog.reading() as work:
+        return releases.of_agent(work, ROUTER)[0]
+
+
+def _log(job: JobRun, opened: str, trained: Trained, verdict: RouterVerdict, scratch: Path) -> None:
+    """Metrics, confusion matrix (figure and JSON) and verdict into the MLflow run."""
+    job.registry.log_metrics(opened, trained.metrics)
+    names = trained.head.agents
+    router_report.draw(trained.confusion, names, scratch / "confusion.png")
+    job.registry.log_file(opened, scratch / "confusion.png")
+    job.registry.log_json(opened, router_report.table(trained.confusion, names), "confusion.json")
+    job.registry.log_json(opened, verdict.model_dump(mode="json"), "verdict.json")
+
+
+def _judged(
+    job: JobRun, recipe: RouterRecipe, trained: Trained, bundle: Path, champion: Release | None, embedder: Embedder
+) -> RouterVerdict:
+    if champion is None:
+        return RouterVerdict(verdict="promote", reasons=("It is the first head.",))
+    try:
+        folder = job.artifacts.fetch(champion.adapter_uri, champion.adapter_digest)
+        before = router_gate.read_contender(folder, champion.ref)
+        if before.head.embedder != embedder.name:
+            raise InvalidInput(f"{champion.ref} was trained on embedder {before.head.embedder}, not on {embedder.name}.")
+    except TreadleError as error:
+        return RouterVerdict(
+            verdict="promote", reasons=(f"The champion cannot be compared with and is replaced: {error.message}",)
+        )
+    after = router_gate.read_contender(bundle, "challenger")
+    return router_gate.decide(_compared(job, trained, before, after, embedder), recipe.tolerance)
+
+
+def _compared(job: JobRun, trained: Trained, before: Contender, after: Contender, embedder: Embedder) -> list[RouterComparison]:
+    names = [*trained.head.agents, ""]
+    right = [names[label] for label in trained.labels]
+    found = [router_gate.compare_rows(before, after, Judged("its texts, held out", trained.texts, trained.vectors, right))]
+    with job.catalog.reading() as work:
+        asked = [one for one in questions.sets(work) if one.purpose == "routing"]
+    for one in asked:
+        vectors = embedder.embed([question.text for question in one.questions])
+        found.append(router_gate.compare_questions(before, after, router_gate.judged_questions(one, vectors)))
+    return [one for one in found if one is not None]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -110,8 +110,13 @@ class RouterRecipe(Frozen):
     datasets: tuple[str, ...] = ()
     rows: str | None = None
     out_of_scope_recall: float = Field(default=0.9, gt=0.0, lt=1.0, description="aimed at when the threshold is chosen")
-    l2: float = Field(default=1e-3, ge=0.0)
+    l2: float = Field(default=0.2, ge=0.0, description="ridge penalty; texts have length about 1 in the head's features")
+    sharpness: float = Field(default=3.0, gt=0.0, le=100.0, description="g of the kernel exp(g (cosine - 1)) over embeddings")
+    lexical: float = Field(
+        default=0.15, ge=0.0, le=10.0, description="weight of words and of characters beside the embedding's 1"
+    )
     holdout: float = Field(default=0.2, gt=0.0, lt=0.9)
+    tolerance: float = Field(default=0.02, ge=0.0, le=0.5, description="how much worse than the champion the lower bound may say")
     seed: int = 7
 
 
