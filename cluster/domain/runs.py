@@ -19,6 +19,7 @@ JOBS = (
     "train_jobs.router_head",
     "train_jobs.evaluate",
     "train_jobs.gate",
+    "train_jobs.export",
 )
 """The jobs that control may launch, by module name."""
 
