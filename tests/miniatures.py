@@ -121,13 +121,13 @@ def tokenizer_of(kind: str, size: int = 700) -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-def make_miniature(kind: str, folder: Path, seed: int = 0) -> Path:
+def make_miniature(kind: str, folder: Path, seed: int = 0, hidden_size: int = 64) -> Path:
     """A model of random weights with its tokenizer in ``folder``; about a tenth of a million parameters."""
     tokenizer = tokenizer_of(kind)
     tokenizer.save_pretrained(folder)
     shape: dict[str, Any] = {
         "vocab_size": len(tokenizer),
-        "hidden_size": 64,
+        "hidden_size": hidden_size,
         "intermediate_size": 96,
         "num_hidden_layers": 2,
         "num_attention_heads": 4,

@@ -60,7 +60,7 @@ def test_a_recipe_with_a_wrong_key_names_the_nearest(tmp_path):
 def test_every_config_file_is_yaml_and_every_training_recipe_a_recipe():
     for file in (ROOT / "configs").rglob("*.yaml"):
         assert yaml.safe_load(file.read_text()) is not None, file
-    words = {"sft": "train_jobs.sft", "dpo": "train_jobs.dpo", "router": "train_jobs.router_head"}
+    words = {"sft": "train_jobs.sft", "dpo": "train_jobs.dpo", "router": "train_jobs.router_head", "export": "train_jobs.export"}
     seen = 0
     for file in sorted((ROOT / "configs" / "train").glob("*.yaml")):
         job = words.get(file.stem.split("_")[0])

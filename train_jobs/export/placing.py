@@ -21,7 +21,7 @@ def check_place(target: Path, ref: str) -> None:
     if not target.exists() and not target.is_symlink():
         return
     if target.is_symlink() or not target.is_dir():
-        raise InvalidInput(f"'{target}' is a file, and an export is a directory; give another --output.")
+        raise InvalidInput(f"'{target}' is a file or a link, and an export is a directory; give another --output.")
     if not any(target.iterdir()):
         return
     try:
@@ -39,8 +39,12 @@ def writing(target: Path, ref: str) -> Iterator[Path]:
     """A scratch directory beside ``target`` that becomes ``target`` when the block ends well, and is removed when it does not.
 
     What a killed process left there is cleared by the next export to the same place; two at once are a Conflict. The lock is one of the
-    operating system and dies with its process. Between the removal of an earlier export and the arrival of the new one lie two renames.
+    operating system and dies with its process. Between the departure of an earlier export and the arrival of the new one lie two renames; a
+    process killed right there leaves the earlier one aside, and the next export puts it back first.
     """
+    aside = _aside(target)
+    if aside.is_dir() and not target.exists():
+        aside.rename(target)
     check_place(target, ref)
     beside = target.with_name(f".{target.name}.exporting")
     try:
@@ -75,8 +79,12 @@ def _clear(folder: Path) -> None:
             entry.unlink()
 
 
+def _aside(target: Path) -> Path:
+    return target.with_name(f".{target.name}.before")
+
+
 def _move(beside: Path, target: Path) -> None:
-    before = target.with_name(f".{target.name}.before")
+    before = _aside(target)
     if target.exists():
         shutil.rmtree(before, ignore_errors=True)
         target.rename(before)
