@@ -64,7 +64,7 @@ TEMPLATES = {
     "mistral": (
         "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{% set first = messages[0]['content'] + '\n\n' %}"
         "{% set rest = messages[1:] %}{% else %}{% set first = '' %}{% set rest = messages %}{% endif %}"
-        "{% for message in rest %}{% if message['role'] == 'user' %}[INST] {{ first if loop.last else '' }}"
+        "{% for message in rest %}{% if message['role'] == 'user' %}[INST] {{ first if loop.first else '' }}"
         "{{ message['content'] }}[/INST]{% else %} {{ message['content'] }}{{ eos_token }}{% endif %}{% endfor %}"
     ),
 }
@@ -132,7 +132,7 @@ def make_miniature(kind: str, folder: Path, seed: int = 0, hidden_size: int = 64
         "num_hidden_layers": 2,
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
-        "head_dim": 16,
+        "head_dim": 32,
         "max_position_embeddings": 512,
         "initializer_range": 0.12,
         "bos_token_id": tokenizer.bos_token_id,
@@ -154,7 +154,7 @@ def make_miniature(kind: str, folder: Path, seed: int = 0, hidden_size: int = 64
         stretched["original_max_position_embeddings"] = 64
         model = LlamaForCausalLM(LlamaConfig(**shape, rope_parameters=stretched, tie_word_embeddings=False))
     elif kind == "gemma3":
-        shape |= {"num_hidden_layers": 6, "sliding_window": 16, "query_pre_attn_scalar": 16}
+        shape |= {"num_hidden_layers": 6, "sliding_window": 16, "query_pre_attn_scalar": 32}
         model = Gemma3ForCausalLM(Gemma3TextConfig(**shape))
         model.generation_config.eos_token_id = [tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids("<end_of_turn>")]
     else:
