@@ -97,10 +97,11 @@ class Lineage:
             wanted = [datasets.get(work, ref) for ref in recipe.datasets]
             head = view.champion
             same = [one for one in view.family if _alike(one.recipe, recipe)]
-            newer = agents.newer_than(work, head.created_at) if head else []
             digests = self._digests(wanted, rooted(recipe))
             new = head is not None and not digests <= set(head.datasets)
             tried = view.tried(same, digests)
+            newest = tried or head
+            newer = agents.newer_than(work, newest.created_at) if newest else []
             dates = view.dates(tried, digests)
             if tried is not None:  # a head is judged by the job that made it: it does not wait
                 dates |= {"waiting": None, "kept": tried.ref}
@@ -109,6 +110,7 @@ class Lineage:
             moment=moment,
             rows=sum(one.rows for one in wanted),
             new_rows=max(1, sum(one.rows for one in wanted if head and one.digest not in head.datasets)) if new else 0,
+            untried=sum(one.rows for one in wanted if tried and one.digest not in tried.datasets),
             recipe_changed=head is not None and not same,
             agents_changed=tuple(newer),
             **dates,

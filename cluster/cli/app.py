@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cluster.cli import agents, config, cycle, data, evals, keys, releases, runs, signals, train
+from cluster.cli import agents, config, cycle, data, evals, export_release, keys, releases, runs, signals, train
 from cluster.cli.console import Json, emit, err, home, note, table
 from cluster.errors import TreadleError
 
@@ -23,6 +23,7 @@ for name, words in {
     "config": config,
 }.items():
     app.add_typer(words.app, name=name, help=words.__doc__)
+releases.app.command("export")(export_release.export)
 
 
 @app.command()

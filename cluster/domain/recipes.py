@@ -1,5 +1,6 @@
 """Recipes: everything a job needs to know, frozen. An unknown key is an error before any worker is asked for."""
 
+import re
 from datetime import date
 from typing import Annotated, Literal
 
@@ -186,6 +187,34 @@ class GateRecipe(Frozen):
         return self
 
 
+class ExportRecipe(Frozen):
+    """A release as files for other programs: merged weights, a GGUF file, or an Ollama model."""
+
+    release: str = Field(description="agent@version, agent@alias or agent")
+    form: Literal["merged", "gguf", "ollama"] = "gguf"
+    type: Literal["f16", "q8_0", "q4_0"] = Field(default="q8_0", description="of the GGUF file's matrices")
+    dtype: Literal["keep", "float32", "bfloat16", "float16"] = Field(
+        default="keep", description="of merged weights; keep: the base's"
+    )
+    output: str = Field(min_length=1, description="a directory: new, empty, or an earlier export of the same release")
+    base: str | None = Field(default=None, description="path of the base; default: the one served, or that of the training")
+    check: bool = Field(default=True, description="compare with the adapter; an export that drifts is not kept")
+    prompts: int = Field(default=12, ge=1, le=1000, description="prompts compared")
+    tokens: int = Field(default=32, ge=1, le=4096, description="tokens of each greedy answer")
+
+    @field_validator("type", mode="before")
+    @classmethod
+    def _no_other_types(cls, value: object) -> object:
+        kind = str(value).lower()
+        if re.fullmatch(r"i?q[2-8]_(k(_[sml])?|xxs|xs|s|m|nl)", kind):
+            raise ValueError(f"{value} needs llama-quantize, a program of llama.cpp: export f16 and run it on that file")
+        if kind in ("awq", "gptq", "fp8"):
+            raise ValueError(
+                f"{value} needs a calibration run of its own (llm-compressor): export form merged and run it on that"
+            )
+        return kind
+
+
 PiiKind = Literal["email", "phone", "iban", "card", "ip"]
 
 
@@ -348,6 +377,7 @@ Recipe = Annotated[
     | EvaluateRecipe
     | CalibrateRecipe
     | GateRecipe
+    | ExportRecipe
     | IngestRecipe
     | ConversationsRecipe
     | SynthesiseRecipe
@@ -365,5 +395,6 @@ RECIPES: dict[str, type[Frozen]] = {
     "train_jobs.evaluate": EvaluateRecipe,
     "train_jobs.calibrate": CalibrateRecipe,
     "train_jobs.gate": GateRecipe,
+    "train_jobs.export": ExportRecipe,
 }
 """Which recipe each job takes."""

@@ -20,6 +20,7 @@ JOBS = (
     "train_jobs.evaluate",
     "train_jobs.calibrate",
     "train_jobs.gate",
+    "train_jobs.export",
 )
 """The jobs that control may launch, by module name."""
 

@@ -66,6 +66,7 @@ def test_every_config_file_is_yaml_and_every_training_recipe_a_recipe():
         "router": "train_jobs.router_head",
         "evaluate": "train_jobs.evaluate",
         "gate": "train_jobs.gate",
+        "export": "train_jobs.export",
     }
     seen = 0
     for file in sorted((ROOT / "configs" / "train").glob("*.yaml")):
