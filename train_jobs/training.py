@@ -27,6 +27,7 @@ from cluster.domain.runs import MAX_ATTEMPTS
 from cluster.errors import Conflict, InvalidInput, JobFailed, NotFound, RecipeError
 from cluster.job_run import JobRun
 from cluster.settings import ROOT, ModelRole, cpu_cores
+from cluster.train_plan import refuse_what_cannot_fit
 from train_jobs import lora
 
 _KEPT = ("train_loss", "tokens_per_s", "reward_margin", "reward_accuracy")  # of the last figures, in the release
@@ -133,6 +134,7 @@ def check(job: JobRun, recipe: TrainRecipe) -> Plan:
     if recipe.base and not Path(base.location).is_dir() and not NAME.fullmatch(recipe.base.split("/")[0].lower()):
         raise RecipeError(f"Base '{recipe.base}' is neither a directory nor a model id; set 'base' to one of them.")
     lora.check(recipe.lora, base.location, base.name, settings.engine.max_lora_rank)
+    refuse_what_cannot_fit(settings, recipe)
     digest = base_model.base_digest(base)
     with job.catalog.reading() as work:
         card = agents.get(work, recipe.agent)

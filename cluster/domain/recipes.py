@@ -17,6 +17,9 @@ class LoraRecipe(Frozen):
     alpha: float = Field(default=64.0, gt=0)
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
     target_modules: Literal["all-linear"] | tuple[str, ...] = "all-linear"
+    layers: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(
+        default=None, min_length=1, description="numbers of the base's layers that are adapted, from 0; default: all"
+    )
 
 
 class TrainRecipe(Frozen):
