@@ -148,6 +148,29 @@ class Artifacts:
             shutil.rmtree(beside, ignore_errors=True)  # another process was faster
         return place
 
+    def remember(self, name: str, data: bytes) -> None:
+        """Keep what can be made again under a name that says what it is made of (``reference/<digest>.npy``). Whole or not at all."""
+        if self._local:
+            write_whole(Path(self.root) / "derived" / name, data)
+            return
+        import fsspec
+
+        filesystem, place = fsspec.core.url_to_fs(f"{self.root}/derived/{name}")
+        filesystem.makedirs(place.rsplit("/", 1)[0], exist_ok=True)
+        filesystem.pipe_file(place, data)
+
+    def recall(self, name: str) -> bytes | None:
+        """What was kept under a name; None when nothing was."""
+        try:
+            if self._local:
+                return (Path(self.root) / "derived" / name).read_bytes()
+            import fsspec
+
+            filesystem, place = fsspec.core.url_to_fs(f"{self.root}/derived/{name}")
+            return bytes(filesystem.cat_file(place))
+        except FileNotFoundError:
+            return None
+
     def write_rows(self, rows: Iterable[Row]) -> Bundle:
         """Publish dataset rows as ``rows.jsonl``."""
         with tempfile.TemporaryDirectory() as scratch:

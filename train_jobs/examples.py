@@ -78,10 +78,31 @@ def tokenise(rows: Sequence[Row], tokenizer: Any, agent_prompt: str, max_length:
     return Examples(kept, dict(dropped))
 
 
-def step_order(lengths: Sequence[int], per_step: int, steps: int, seed: int) -> list[int]:
+def split(rows: Sequence[dict[str, Any]], share: float, seed: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Rows to train on, and ``share`` of them held out. Equal rows are on one side: a held-out row is never one that was seen.
+
+    Raises InvalidInput when one side would be empty.
+    """
+    if not share:
+        return list(rows), []
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(repr([row[name] for name in sorted(row) if name.endswith("_ids")]), []).append(row)
+    keys = list(groups)
+    random.Random(seed).shuffle(keys)
+    count = round(share * len(keys))
+    if not 0 < count < len(keys):
+        raise InvalidInput(
+            f"{len(keys)} different rows cannot be split by eval_share {share:g}; give more rows or another share."
+        )
+    held = [row for key in keys[:count] for row in groups[key][:1]]
+    return [row for key in keys[count:] for row in groups[key]], held
+
+
+def step_order(lengths: Sequence[int], per_step: int, steps: int, seed: int, pool_steps: int = POOL_STEPS) -> list[int]:
     """Which row each place of each step takes: ``steps * per_step`` indices, the same for the same arguments.
 
-    Rows are shuffled epoch by epoch; inside a pool of ``POOL_STEPS`` steps they are sorted by length, cut into steps, and the steps
+    Rows are shuffled epoch by epoch; inside a pool of ``pool_steps`` steps they are sorted by length, cut into steps, and the steps
     shuffled. That a run can be resumed exactly rests on this order depending on nothing else.
     """
     shuffle = random.Random(seed)
@@ -91,8 +112,8 @@ def step_order(lengths: Sequence[int], per_step: int, steps: int, seed: int) -> 
         shuffle.shuffle(epoch)
         endless += epoch
     order: list[int] = []
-    for start in range(0, steps * per_step, POOL_STEPS * per_step):
-        pool = endless[start : min(start + POOL_STEPS * per_step, steps * per_step)]
+    for start in range(0, steps * per_step, pool_steps * per_step):
+        pool = endless[start : min(start + pool_steps * per_step, steps * per_step)]
         pool.sort(key=lengths.__getitem__)
         batches = [pool[at : at + per_step] for at in range(0, len(pool), per_step)]
         shuffle.shuffle(batches)

@@ -28,9 +28,18 @@ from cluster.errors import Conflict, InvalidInput, JobFailed, NotFound, RecipeEr
 from cluster.job_run import JobRun
 from cluster.settings import ROOT, ModelRole, cpu_cores
 from cluster.train_plan import refuse_what_cannot_fit
-from train_jobs import lora
+from train_jobs import checkpoints, lora
 
-_KEPT = ("train_loss", "tokens_per_s", "reward_margin", "reward_accuracy")  # of the last figures, in the release
+_KEPT = (
+    "train_loss",
+    "eval_loss",
+    "tokens_per_s",
+    "mfu",
+    "memory_gb",
+    "reward_margin",
+    "reward_accuracy",
+    "eval_reward_accuracy",
+)  # of the last figures, in the release
 
 
 @dataclass(frozen=True)
@@ -45,6 +54,7 @@ class WorkerTask:
     artifacts_url: str
     cache: Path
     threads: int
+    base_digest: str = ""
     parent_uri: str | None = None
     parent_digest: str | None = None
 
@@ -207,14 +217,14 @@ def connect(job: JobRun) -> None:
         ray.init(address=connection(job.settings).address, log_to_driver=True, logging_level=logging.WARNING)
 
 
-def checkpoints(job: JobRun) -> str:
+def storage(job: JobRun) -> str:
     """Where Ray Train keeps its runs: the run's id is the folder below."""
     return f"{job.artifacts.root}/training"
 
 
 def forget_checkpoints(job: JobRun) -> None:
     """Remove the run's checkpoints: its release holds what they were for."""
-    root = checkpoints(job)
+    root = storage(job)
     if "://" not in root:
         shutil.rmtree(Path(root) / job.run.id, ignore_errors=True)
         return
@@ -248,10 +258,12 @@ def fit(job: JobRun, plan: Plan, adapter: Path, progress: Path) -> tuple[dict[st
         artifacts_url=job.settings.artifacts_url,
         cache=job.settings.home / "cache",
         threads=threads,
+        base_digest=plan.base_digest,
         parent_uri=plan.parent.adapter_uri if plan.parent else None,
         parent_digest=plan.parent.adapter_digest if plan.parent else None,
     )
     resources = {"CPU": float(threads), **({"GPU": recipe.gpus_per_worker} if recipe.gpus_per_worker else {})}
+    best: dict[str, Any] = {"checkpoint_score_attribute": "eval_loss", "checkpoint_score_order": "min"} if recipe.patience else {}
     trainer = TorchTrainer(
         on_worker,
         train_loop_config={"task": task},
@@ -261,9 +273,9 @@ def fit(job: JobRun, plan: Plan, adapter: Path, progress: Path) -> tuple[dict[st
         ),
         run_config=RunConfig(
             name=job.run.id,
-            storage_path=checkpoints(job),
+            storage_path=storage(job),
             failure_config=FailureConfig(max_failures=MAX_ATTEMPTS - 1),
-            checkpoint_config=CheckpointConfig(num_to_keep=2),
+            checkpoint_config=CheckpointConfig(num_to_keep=2, **best),
             callbacks=[Recorder(str(progress))],
             worker_runtime_env={"env_vars": {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}},
         ),
@@ -274,8 +286,9 @@ def fit(job: JobRun, plan: Plan, adapter: Path, progress: Path) -> tuple[dict[st
         raise JobFailed(follower.failed)
     if not follower.last.get("done") or result.checkpoint is None:
         raise JobFailed(f"The workers of run {job.run.id} ended without an adapter; see treadle runs logs {job.run.id}.")
-    with result.checkpoint.as_directory() as folder:
-        adapter.mkdir()
-        for name in ("adapter_model.safetensors", "adapter_config.json"):
-            shutil.copyfile(Path(folder) / name, adapter / name)
+    kept = result.checkpoint
+    if recipe.patience and result.best_checkpoints:
+        kept = min(result.best_checkpoints, key=lambda one: one[1]["eval_loss"])[0]
+    with kept.as_directory() as folder:
+        checkpoints.take_adapter(Path(folder), adapter)
     return follower.last, follower.curve

@@ -69,8 +69,8 @@ def _changes(recipe: TrainRecipe) -> Iterator[Change]:
     gpus = recipe.gpus_per_worker > 0
     if gpus and not recipe.bf16:
         yield "bf16: true", {"bf16": True}
-    quantised = getattr(recipe, "quantise", "none") != "none"
-    if "quantise" in type(recipe).model_fields and not quantised and not shards_base(recipe):
+    quantised = recipe.quantise != "none"
+    if not quantised and not shards_base(recipe):
         yield "quantise: 4bit", {"quantise": "4bit"}
     if not gpus or quantised:
         return  # workers without GPUs share one machine's memory; a quantised base is not sharded

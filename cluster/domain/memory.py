@@ -25,8 +25,9 @@ _CONTEXT = int(0.75 * GIB)  # CUDA's context with cuBLAS; assumed, between 0.5 a
 _NCCL = int(0.5 * GIB)  # NCCL's buffers when there is more than one worker; assumed
 _ZERO_BUCKET = 50_000_000  # elements: train_jobs.deepspeed
 _ZERO3_LIVE = 1_000_000_000  # elements: DeepSpeed's stage3_max_live_parameters
-_FOUR_BIT = 0.5 + 4 / 64  # bytes per element: NF4 with one 32-bit constant per 64 (Dettmers et al., 2023, arXiv:2305.14314)
-_TILE = (4096, 32_768)  # tokens and vocabulary at once in TRL's fused head
+_FOUR_BIT = (
+    0.5 + 1 / 64 + 4 / 64 / 256
+)  # bytes per element: NF4 with quantised constants (Dettmers et al., 2023, arXiv:2305.14314)
 
 Where = Literal["device", "host"]
 
@@ -77,7 +78,7 @@ def rows_per_pass(recipe: TrainRecipe) -> int:
 
 def shards_base(recipe: TrainRecipe) -> bool:
     """Whether each worker holds only its part of the base: ZeRO-3, or FSDP."""
-    return recipe.zero == 3 or str(getattr(recipe, "sharding", None) or "").startswith("fsdp")
+    return recipe.zero == 3 or recipe.sharding == "fsdp"
 
 
 def _element(recipe: TrainRecipe) -> int:
@@ -85,7 +86,7 @@ def _element(recipe: TrainRecipe) -> int:
 
 
 def _four_bit(recipe: TrainRecipe) -> bool:
-    return str(getattr(recipe, "quantise", None) or "none") == "4bit"
+    return recipe.quantise == "4bit"
 
 
 def _base_bytes(shape: ModelShape, recipe: TrainRecipe) -> int:
@@ -185,19 +186,10 @@ def _passes(shape: ModelShape, recipe: TrainRecipe) -> tuple[MemoryItem, ...]:
 
 
 def _head(shape: ModelShape, recipe: TrainRecipe, tokens: int) -> int:
-    """Bytes around the output layer.
-
-    On a GPU, and for pairs, TRL's fused head scores a tile at a time. SFT on a CPU has the logits of every token (answers as long as rows,
-    at worst), the answers' copy of them in 32 bits, their logarithms and their gradient.
-    """
+    """Bytes around the output layer: the logits of every answer's token (answers as long as rows, at worst), in 32 bits too where they
+    are narrower, their logarithms, and the gradient of the logits."""
     size = _element(recipe)
-    hidden = tokens * shape.hidden * (4 + 2 * size)
-    tile = min(tokens, _TILE[0]) * min(shape.vocab, _TILE[1])
-    if recipe.gpus_per_worker > 0:
-        return hidden + tile * size
-    if isinstance(recipe, DpoRecipe):
-        return hidden + tile * (size + 8)
-    return hidden + tokens * shape.vocab * (size + 8)
+    return tokens * shape.hidden * (4 + 2 * size) + tokens * shape.vocab * (size + (4 if size < 4 else 0) + 8)
 
 
 def _libraries(shape: ModelShape, recipe: TrainRecipe) -> tuple[MemoryItem, ...]:

@@ -48,8 +48,21 @@ class TrainRecipe(Frozen):
     threads: int | None = Field(default=None, ge=1, description="CPU threads per worker; default: the machine's cores / workers")
     gpus_per_worker: float = Field(default=0.0, ge=0.0)
     bf16: bool = False
+    quantise: Literal["none", "4bit"] = Field(default="none", description="4bit: the base in NF4 (QLoRA), the adapter in full")
+    sharding: Literal["zero", "fsdp"] = Field(default="zero", description="fsdp: PyTorch's own, where DeepSpeed does not fit")
+    packing: bool = Field(default=True, description="rows of a step without padding; false: padded, rows of like length together")
+    liger: bool = Field(default=True, description="Liger's kernels, on GPUs where they are installed")
     gradient_checkpointing: bool = False
     checkpoint_every: int = Field(default=100, ge=1, description="steps")
+    eval_share: float = Field(
+        default=0.0, ge=0.0, le=0.5, description="of the rows, held out: their loss is measured while training"
+    )
+    eval_every: int = Field(default=50, ge=1, description="steps")
+    patience: int | None = Field(
+        default=None,
+        ge=1,
+        description="measurements without a better held-out loss, after which training stops; the best is kept",
+    )
     seed: int = 7
     bump: Bump | None = Field(default=None, description="weight of the version step; default: what the rules of versions say")
 
@@ -57,6 +70,12 @@ class TrainRecipe(Frozen):
     def _one_source_of_rows(self) -> "TrainRecipe":
         if bool(self.datasets) == bool(self.rows):
             raise ValueError("give either 'datasets' or 'rows', not both and not neither")
+        if self.patience and not self.eval_share:
+            raise ValueError(f"patience {self.patience} needs held-out rows; set eval_share (0.1, say)")
+        if self.sharding == "fsdp" and self.zero:
+            raise ValueError(f"sharding fsdp and zero {self.zero} exclude each other; set zero to 0, or sharding to zero")
+        if self.quantise != "none" and (self.zero == 3 or self.sharding == "fsdp"):
+            raise ValueError("a 4-bit base cannot be sharded here; set quantise to none, or zero to 0, 1 or 2")
         share = self.batch_size / self.workers
         if share != int(share) or share % (self.micro_batch_size or 1):
             raise ValueError(

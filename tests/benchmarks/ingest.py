@@ -9,7 +9,8 @@ stages  one run with vectors over --mb, and one of words alone over --words-mb: 
 pool    Ray Data against multiprocessing's pool: the same steps on the same groups with as many processes, both warm, taking turns;
         the ratio is of the medians of the time for reading and for embedding (or chunking)
 again   the run with vectors again after 1 % of the files has changed, as a share of the full run
-memory  the peak of the memory (proportional set size) of a run of words alone, its Ray included, for each size of --large
+memory  the peak of the memory (proportional set size) of a run of words alone, its Ray included, for each size of --large; "held":
+        without the pages of mapped files
 """
 
 import argparse
@@ -211,10 +212,9 @@ def measure_memory(scratch: Path, megabytes: float) -> dict[str, Any]:
     began = time.perf_counter()
     command = [sys.executable, "-m", "data_jobs.ingest", "--local", "--recipe", str(file)]
     running = subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    peak = driver = 0
+    peaks = [0, 0, 0, 0]
     while running.poll() is None:
-        whole, own = memory_of(running.pid)
-        peak, driver = max(peak, whole), max(driver, own)
+        peaks = [max(pair) for pair in zip(peaks, memory_of(running.pid), strict=True)]
         time.sleep(0.25)
     took = time.perf_counter() - began
     assert running.stdout is not None
@@ -228,25 +228,33 @@ def measure_memory(scratch: Path, megabytes: float) -> dict[str, Any]:
         "seconds": round(took, 1),
         "mb_per_s": round(megabytes / took, 2),
         "stages": report["stages"],
-        "peak_mb": round(peak / 1e6),
-        "driver_peak_mb": round(driver / 1e6),
+        **{name: round(peak / 1e6) for name, peak in zip(_MEMORY, peaks, strict=True)},
     }
 
 
-def memory_of(pid: int) -> tuple[int, int]:
-    """Bytes (proportional set size) of a process with all below it, and of itself alone."""
+_MEMORY = ("peak_mb", "driver_peak_mb", "peak_held_mb", "driver_peak_held_mb")
+
+
+def memory_of(pid: int) -> tuple[int, int, int, int]:
+    """Bytes (proportional set size) of a process with all below it, and of itself alone; then the same without the pages of files that
+    are mapped, which the system takes back when it needs them."""
     try:
         own = psutil.Process(pid)
         below = own.children(recursive=True)
     except psutil.Error:
+        return 0, 0, 0, 0
+    sizes = [_sizes(process.pid) for process in (own, *below)]
+    return sum(whole for whole, _ in sizes), sizes[0][0], sum(held for _, held in sizes), sizes[0][1]
+
+
+def _sizes(pid: int) -> tuple[int, int]:
+    """Proportional set size of one process, and the part of it that is not mapped files."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines()
+    except OSError:  # it has ended
         return 0, 0
-    sizes = []
-    for process in [own, *below]:
-        try:
-            sizes.append(process.memory_full_info().pss)
-        except psutil.Error:
-            sizes.append(0)
-    return sum(sizes), sizes[0]
+    found = {name: int(rest.split()[0]) * 1024 for name, _, rest in (line.partition(":") for line in lines[1:])}
+    return found.get("Pss", 0), found.get("Pss", 0) - found.get("Pss_File", 0)
 
 
 def main() -> None:

@@ -68,7 +68,7 @@ def test_two_workers_with_zero_2_make_a_release(unbroken: dict[str, Any], open_j
     curve = job.registry.client.get_metric_history(release.mlflow_run_id, "loss")
     assert [point.step for point in curve][-1] == STEPS
     assert curve[-1].value < curve[0].value - 0.5
-    assert not (Path(training.checkpoints(job)) / unbroken["run"]).exists()
+    assert not (Path(training.storage(job)) / unbroken["run"]).exists()
 
 
 def test_zero_3_learns_what_zero_2_learns(
