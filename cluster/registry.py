@@ -117,6 +117,21 @@ class Registry:
         """Close the run."""
         self.client.set_terminated(mlflow_run_id, status="FAILED" if failed else "FINISHED")
 
+    def record_search(
+        self, agent: str, run_id: str, params: dict[str, Any], inputs: Sequence[Dataset], metrics: dict[str, float], folder: Path
+    ) -> None:
+        """Note a finished search over recipes: its space, the winner's figures, and the files in ``folder``. It is done whether MLflow
+        hears of it or not."""
+
+        def write() -> None:
+            opened = self.start_run(agent, run_id, params, inputs)
+            self.log_metrics(opened, metrics)
+            for path in sorted(folder.iterdir()):
+                self.log_file(opened, path)
+            self.finish_run(opened)
+
+        self._mirror(write)
+
     # Releases
 
     def register(

@@ -2,15 +2,18 @@
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from cluster.artifacts import write_whole
 from cluster.cli.console import Detach, Json, emit, home, note, table
 from cluster.domain.fitting import gib
-from cluster.domain.recipes import DpoRecipe, RouterRecipe, SftRecipe
-from cluster.errors import JobFailed, RecipeError
-from cluster.settings import ROOT, load_recipe, load_train_recipe
+from cluster.domain.recipes import DpoRecipe, RouterRecipe, SftRecipe, TuneRecipe
+from cluster.domain.tuning import base_recipe, check_space
+from cluster.errors import InvalidInput, JobFailed, RecipeError
+from cluster.settings import ROOT, load_recipe, load_train_recipe, whole_tune_recipe
 from cluster.train_plan import TrainPlan, planned
 
 app = typer.Typer(no_args_is_help=True)
@@ -35,6 +38,25 @@ def dpo(recipe: RecipeFile, detach: Detach = False, as_json: Json = False) -> No
 def router(recipe: RecipeFile, detach: Detach = False, as_json: Json = False) -> None:
     """Train the router head; makes a release of 'router'."""
     emit(home.launch("train_jobs.router_head", load_recipe(RouterRecipe, recipe), detach), as_json)
+
+
+@app.command()
+def tune(
+    recipe: RecipeFile,
+    out: Annotated[str | None, typer.Option("--out", help="Write the winner there, a recipe file.")] = None,
+    detach: Detach = False,
+    as_json: Json = False,
+) -> None:
+    """Search over fields of a recipe; the winner is a recipe file."""
+    if out and detach:
+        raise InvalidInput("--out is written when the search is over, and --detach does not wait for it; leave one of them out.")
+    loaded = whole_tune_recipe(load_recipe(TuneRecipe, recipe))
+    check_space(loaded, base_recipe(loaded))
+    found = home.launch("train_jobs.tune", loaded, detach)
+    if out:
+        write_whole(Path(out), str(found["winner"]).encode())
+        note(f"{out} is the winner.")
+    emit(found, as_json)
 
 
 @app.command()
