@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 import yaml
 
 from cluster.domain.base import Frozen
-from cluster.domain.recipes import TuneRecipe
+from cluster.domain.recipes import SftRecipe, TuneRecipe
 from cluster.errors import JobFailed
 from cluster.job_run import JobRun
 from cluster.settings import ROOT, Settings, load_train_recipe
@@ -107,7 +108,10 @@ def _until_over(job: JobRun, process: "subprocess.Popen[bytes]", count: int) -> 
     while time.monotonic() < end:
         assert process.poll() is None
         states = sorted((Path(job.artifacts.root) / "tuning" / job.run.id).glob("experiment_state-*.json"))
-        noted = json.loads(states[-1].read_text())["trial_data"] if states else []
+        try:
+            noted = json.loads(states[-1].read_text())["trial_data"] if states else []
+        except json.JSONDecodeError:  # it is being written
+            continue
         over = {}
         for trial, history in noted:
             about = json.loads(trial)
@@ -130,3 +134,55 @@ def test_trials_that_all_fail_say_why(private_ray: None, base: Path, rows: str, 
     recipe = recipe.model_copy(update={"base": {**recipe.base, "max_grad_norm": 1e30}})  # type: ignore[dict-item]
     with pytest.raises(JobFailed, match=r"All 2 trials of run .* failed; the first said: .*The loss is (nan|inf) at step"):
         tune.run(package_job("train_jobs.tune", recipe), recipe)
+
+
+def test_answers_that_count_as_exact_are_those_that_greedy_decoding_gives(
+    base: Path, package_job: Opener, tmp_path: Path
+) -> None:
+    """The share is read off one forward pass; here the same answers are generated token by token."""
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from cluster.artifacts import read_rows_file
+    from train_jobs import examples, training, worker
+
+    base = ROOT / "models" / "starter"
+    file = tmp_path / "rows.jsonl"
+    row = {"kind": "sft", "source": "t"}
+    easy = [{**row, "question": f"List folder {number}.", "answer": "ls -l"} for number in range(12)]
+    hard = [{**row, "question": f"Guess {number}.", "answer": str(number * 7919 % 1000)} for number in range(12)]
+    file.write_text("".join(json.dumps(one) + "\n" for one in easy + hard))
+    trained = {
+        "agent": "linux",
+        "base": str(base),
+        "rows": str(file),
+        "max_steps": 30,
+        "batch_size": 4,
+        "threads": 1,
+    }
+    for packing in (True, False):
+        recipe = SftRecipe(**trained, learning_rate=0.005, eval_share=0.4, eval_every=30, packing=packing, checkpoint_every=1000)
+        job = package_job("train_jobs.sft", recipe)
+        plan = training.check(job, recipe)
+        adapter = tmp_path / f"adapter-{packing}"
+        reports: list[dict[str, Any]] = []
+
+        def send(report: dict[str, Any], folder: Path | None, reports: Any = reports, adapter: Path = adapter) -> None:
+            reports.append(report)
+            if report.get("done"):
+                shutil.copytree(str(folder), adapter)
+
+        worker.fit(training.worker_task(job, plan, 1), send)
+        tokenizer = AutoTokenizer.from_pretrained(base)
+        model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), str(adapter)).eval()
+        found = examples.tokenise(read_rows_file(file), tokenizer, plan.card.prompt, recipe.max_length)
+        _, held = examples.split(found.rows, recipe.eval_share, recipe.seed)
+        right = 0
+        for one in held:
+            start = next(at for at, label in enumerate(one["labels"]) if label != examples.IGNORED)
+            prompt, answer = one["input_ids"][:start], one["input_ids"][start:]
+            out = model.generate(input_ids=torch.tensor([prompt]), max_new_tokens=len(answer), do_sample=False)[0].tolist()
+            right += out[start : start + len(answer)] == answer
+        assert reports[-1]["eval_exact"] == pytest.approx(right / len(held))
+        assert 0 < right < len(held)
