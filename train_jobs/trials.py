@@ -16,11 +16,13 @@ from ray import tune
 from cluster.domain import tuning
 from cluster.domain.recipes import TuneRecipe
 from cluster.job_run import JobRun
+from train_jobs import tune_state
 
 if TYPE_CHECKING:
     from train_jobs.training import WorkerTask
 
-FOLLOWED: dict[str, JobRun] = {}
+FOLLOWED: dict[str, tuple[JobRun, Path]] = {}
+"""The runs of this process by id, each with the folder of its search's state."""
 _START_UP, _TRIED = 0.02, 0.93  # of the progress bar
 
 
@@ -49,7 +51,7 @@ def train_trial(config: dict[str, Any], task: "WorkerTask", recipe: TuneRecipe) 
 
 
 class Progress(tune.Callback):
-    """Tells the run how far its search is. ``total``: steps, if every trial took all of its own."""
+    """Tells the run how far its search is, and keeps a copy of the search's state whenever a trial is over."""
 
     def __init__(self, run_id: str, trials: int) -> None:
         self._run_id, self._trials = run_id, trials
@@ -59,13 +61,15 @@ class Progress(tune.Callback):
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._tell(trials, f"trial {trial.trial_id} has ended")
+        if self._run_id in FOLLOWED:
+            tune_state.keep(FOLLOWED[self._run_id][1])
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._tell(trials, f"trial {trial.trial_id} has failed")
 
     def _tell(self, trials: list[Any], message: str) -> None:
-        job = FOLLOWED.get(self._run_id)
-        if job is not None:
+        if self._run_id in FOLLOWED:
+            job, _ = FOLLOWED[self._run_id]
             over = sum(trial.is_finished() for trial in trials)
             job.progress(
                 _START_UP + _TRIED * over / self._trials, f"{message}; {over} of {self._trials} are over", over=float(over)

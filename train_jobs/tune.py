@@ -23,7 +23,7 @@ from cluster.domain.recipes import TrainRecipe, TuneRecipe
 from cluster.errors import JobFailed
 from cluster.job_run import JobRun
 from cluster.settings import cpu_cores, whole_tune_recipe
-from train_jobs import training
+from train_jobs import training, tune_state
 
 _FIGURES = ("eval_loss", "eval_exact", "eval_reward_accuracy", "eval_reward_margin", "loss", "step", "memory_gb")
 
@@ -76,14 +76,15 @@ def search(job: JobRun, recipe: TuneRecipe, plan: training.Plan) -> Any:
 
     from train_jobs import trials
 
-    trials.FOLLOWED[job.run.id] = job
+    trials.FOLLOWED[job.run.id] = (job, Path(f"{_storage(job)}/{job.run.id}"))
     base = plan.recipe
     threads = base.threads or max(1, cpu_cores() // recipe.at_once)
     resources = {"CPU": float(threads), **({"GPU": base.gpus_per_worker} if base.gpus_per_worker else {})}
     task = training.worker_task(job, plan, threads)
     trainable = tune.with_resources(tune.with_parameters(trials.train_trial, task=task, recipe=recipe), resources)
     place = f"{_storage(job)}/{job.run.id}"
-    if tune.Tuner.can_restore(place):
+    known = tune_state.mend(Path(place)) if "://" not in place else tune.Tuner.can_restore(place)
+    if known:
         return tune.Tuner.restore(place, trainable, resume_unfinished=True, restart_errored=False).fit()
     longest = tuning.most_steps(recipe, base)
     asha = ASHAScheduler(
