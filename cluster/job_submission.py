@@ -11,17 +11,19 @@ import sys
 import time
 from typing import Any, Callable
 
+from cluster import warm
 from cluster.catalog import Catalog, runs
 from cluster.domain.base import Frozen, now
 from cluster.domain.runs import JOBS, MAX_ATTEMPTS, Run
 from cluster.errors import InvalidInput, JobFailed, Unavailable, near
-from cluster.ray_lifecycle import connection
+from cluster.ray_lifecycle import connection, state
 from cluster.settings import ROOT, Settings
 
 _POLL_SECONDS = 0.25
 _ASK_RAY_SECONDS = 3.0
 _UNSENT_SECONDS = 60.0
 _ENDED = ("FAILED", "STOPPED", "SUCCEEDED", "LOST")
+WARM_JOBS = ("train_jobs.sft", "train_jobs.dpo")
 Watcher = Callable[[Run], None]
 
 
@@ -66,9 +68,14 @@ class Submitter:
             runtime["working_dir"] = "."
         with self._catalog.transaction() as work:
             run = runs.change(work, run.id, submission_id=submission)
-        python = sys.executable if local else "python"
+        python = self._python(run.job) if local else "python"
         client.submit_job(entrypoint=f"{python} -m {run.job} --run {run.id}", submission_id=submission, runtime_env=runtime)
         return run
+
+    def _python(self, job: str) -> str:
+        """The interpreter's command on this machine. Training imports for many seconds, so its processes are kept warm."""
+        found = state(self._settings)
+        return warm.python(found.scratch if found and job in WARM_JOBS else None)
 
     def follow(self, run: Run, watch: Watcher | None = None) -> Run:
         """Wait until the run is over, showing each change to ``watch``. Raises JobFailed with the run's own sentence."""

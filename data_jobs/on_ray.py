@@ -1,6 +1,5 @@
 """Where a data job meets Ray: connecting, and running a step over its input in few, bounded tasks."""
 
-import contextlib
 import json
 import math
 import os
@@ -8,8 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
-from cluster.errors import Unavailable
-from cluster.ray_lifecycle import connection, ray_environment, ray_of_this_process
+from cluster.ray_lifecycle import join, ray_environment, ray_of_this_process, reachable
 from cluster.settings import Settings, cpu_cores
 
 Row = dict[str, Any]
@@ -20,24 +18,15 @@ _MOST_BLOCKS = 2000
 def connect(settings: Settings, local: bool = False) -> None:
     """Connects to the running cluster (Ray's own address under `ray job submit`), or starts a small Ray that ends with this process:
     where none runs, or ``local`` asks for it."""
-    import logging
-
     os.environ.update(ray_environment(settings))  # before Ray is imported: it reads its token's place once
     import ray
 
     if ray.is_initialized():
         return
-    address = settings.ray.address
-    if not local:
-        with contextlib.suppress(Unavailable):
-            address = connection(settings).address
-    if local or (address is None and "RAY_ADDRESS" not in os.environ):
+    if local or not (reachable(settings) or "RAY_ADDRESS" in os.environ):
         ray_of_this_process(settings)
-        return
-    try:
-        ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
-    except ConnectionError as error:
-        raise Unavailable(f"Ray at {address} does not answer ({error}); start it with: treadle up") from None
+    else:
+        join(settings)
 
 
 def dataset_of(items: Sequence[Row], blocks: int) -> Any:

@@ -15,7 +15,7 @@ from cluster.job_run import JobRun
 
 _SECONDS = 0.5
 _START_UP, _TRAINED = 0.1, 0.95  # of the progress bar
-_NOT_FIGURES = ("step", "saved", "done", "dropped", "rows", "failed")
+_NOT_FIGURES = ("step", "saved", "done", "dropped", "rows", "failed", "repeated_steps")
 
 
 class Recorder(UserCallback):
@@ -45,6 +45,7 @@ class Follower:
         self.last: dict[str, Any] = {}
         self.failed: str | None = None
         self.losses = 0
+        self.repeated = 0
 
     @property
     def curve(self) -> list[tuple[int, dict[str, float]]]:
@@ -86,7 +87,8 @@ class Follower:
             return
         self.last = report
         figures = {name: float(value) for name, value in report.items() if name not in _NOT_FIGURES}
-        if figures and not report.get("done"):
+        if figures and not report.get("done") and not report.get("saved"):
+            self.repeated += int(report["step"]) in self._points
             self._points[int(report["step"])] = figures
 
     def _show(self) -> None:

@@ -5,7 +5,6 @@ store under the run's id, so a run that is started again (another attempt, a res
 removed when the release is registered.
 """
 
-import logging
 import os
 import shutil
 import tempfile
@@ -15,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cluster import base_model
+from cluster import base_model, ray_lifecycle, warm
 from cluster.artifacts import read_rows_file
 from cluster.catalog import agents, datasets, forgotten, releases
 from cluster.domain.agents import Agent
@@ -123,6 +122,7 @@ def _train(job: JobRun, plan: Plan, opened: "Future[str]") -> dict[str, Any]:
     return {
         "release": release.ref,
         "steps": int(figures["step"]),
+        "repeated_steps": int(figures["repeated_steps"]),
         "rows": int(figures["rows"]),
         "dropped": figures["dropped"],
         "metrics": metrics,
@@ -207,14 +207,13 @@ def _dataset_of_file(job: JobRun, name: str, kind: DatasetKind, file: Path) -> D
 # Ray
 
 
-def connect(job: JobRun) -> None:
-    """Join the running cluster, unless this process has already."""
-    import ray
-
-    if not ray.is_initialized():
-        from cluster.ray_lifecycle import connection
-
-        ray.init(address=connection(job.settings).address, log_to_driver=True, logging_level=logging.WARNING)
+def _worker_environment(job: JobRun, threads: int) -> dict[str, Any]:
+    """Ray's runtime environment of a worker; on this machine its process comes from the warm server."""
+    environment: dict[str, Any] = {"env_vars": {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}}
+    found = ray_lifecycle.state(job.settings)
+    if job.settings.ray.address is None and found is not None and found.scratch:
+        environment["py_executable"] = warm.python(found.scratch)
+    return environment
 
 
 def storage(job: JobRun) -> str:
@@ -258,7 +257,7 @@ def fit(job: JobRun, plan: Plan, adapter: Path, progress: Path) -> tuple[dict[st
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.25")
     if job.settings.ray.address is None:
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # one machine is not preempted under itself
-    connect(job)
+    ray_lifecycle.join(job.settings, worker_output=True)
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
@@ -282,7 +281,7 @@ def fit(job: JobRun, plan: Plan, adapter: Path, progress: Path) -> tuple[dict[st
             failure_config=FailureConfig(max_failures=MAX_ATTEMPTS - 1),
             checkpoint_config=CheckpointConfig(num_to_keep=2, **best),
             callbacks=[Recorder(str(progress))],
-            worker_runtime_env={"env_vars": {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}},
+            worker_runtime_env=_worker_environment(job, threads),
         ),
     )
     with Follower(job, progress, recipe.max_steps) as follower:
@@ -296,4 +295,4 @@ def fit(job: JobRun, plan: Plan, adapter: Path, progress: Path) -> tuple[dict[st
         kept = min(result.best_checkpoints, key=lambda one: one[1]["eval_loss"])[0]
     with kept.as_directory() as folder:
         checkpoints.take_adapter(Path(folder), adapter)
-    return follower.last, follower.curve
+    return {**follower.last, "repeated_steps": follower.repeated}, follower.curve

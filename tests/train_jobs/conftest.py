@@ -1,5 +1,6 @@
 """One small base model, one home and one private Ray for all tests of training."""
 
+import json
 import random
 from pathlib import Path
 from typing import Any, Callable, Iterator
@@ -53,6 +54,20 @@ def dpo_rows(count: int, seed: int = 2) -> list[dict[str, Any]]:
 def make_rows() -> Callable[[int], dict[str, list[dict[str, Any]]]]:
     """Rows by kind."""
     return lambda count: {"sft": sft_rows(count), "dpo": dpo_rows(count)}
+
+
+@pytest.fixture(scope="package")
+def files(
+    tmp_path_factory: pytest.TempPathFactory, make_rows: Callable[[int], dict[str, list[dict[str, Any]]]]
+) -> dict[str, str]:
+    """A file of rows of each kind."""
+    folder = tmp_path_factory.mktemp("rows")
+    made = {}
+    for kind, rows in make_rows(200).items():
+        file = folder / f"{kind}.jsonl"
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        made[kind] = str(file)
+    return made
 
 
 @pytest.fixture(scope="package")

@@ -25,17 +25,6 @@ Opener = Callable[[str, Frozen], JobRun]
 STEPS = 24
 
 
-@pytest.fixture(scope="package")
-def files(tmp_path_factory: pytest.TempPathFactory, make_rows: Any) -> dict[str, str]:
-    folder = tmp_path_factory.mktemp("rows")
-    made = {}
-    for kind, rows in make_rows(200).items():
-        file = folder / f"{kind}.jsonl"
-        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        made[kind] = str(file)
-    return made
-
-
 def recipe_of(base: Path, files: dict[str, str], **changes: Any) -> SftRecipe:
     shape = LoraRecipe(rank=8, alpha=16)
     usual: dict[str, Any] = {"max_steps": STEPS, "batch_size": 8, "threads": 1, "checkpoint_every": 8, "lora": shape}
