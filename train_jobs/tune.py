@@ -16,7 +16,7 @@ from typing import Any, Sequence
 
 import yaml
 
-from cluster import job_run
+from cluster import job_run, ray_lifecycle
 from cluster.artifacts import write_whole
 from cluster.domain import tuning
 from cluster.domain.recipes import TrainRecipe, TuneRecipe
@@ -69,7 +69,7 @@ def search(job: JobRun, recipe: TuneRecipe, plan: training.Plan) -> Any:
     # What a killed driver had not noted yet is tried again; Ray's own choice is once in ten seconds or more.
     os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "1")
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
-    training.connect(job)
+    ray_lifecycle.join(job.settings)
     from ray import tune
     from ray.tune.schedulers import ASHAScheduler
     from ray.tune.search.optuna import OptunaSearch
