@@ -4,9 +4,10 @@ on the training's run the release's description and the picture of its lineage."
 import tempfile
 import time
 from pathlib import Path
-from typing import Callable
+from typing import Any, Callable, Sequence
 
 from cluster.catalog import releases
+from cluster.domain.datasets import Dataset
 from cluster.domain.releases import CHALLENGER, CHAMPION, Release
 from cluster.domain.verdicts import Verdict
 from cluster.lineage_graph import lineage_graph
@@ -75,6 +76,17 @@ class MlflowReleases(MlflowRecord):
             elif version is not None and str(present.get(name)) != version:
                 self.client.set_registered_model_alias(model, name, version)
         self._mirror_lineage(release)
+
+    def record_search(
+        self, agent: str, run_id: str, params: dict[str, Any], inputs: Sequence[Dataset], metrics: dict[str, float], folder: Path
+    ) -> None:
+        """Note a finished search over recipes: its space, the winner's figures, and the files in ``folder``. It is done whether MLflow
+        hears of it or not."""
+        opened = self.start_run(agent, run_id, params, inputs)
+        self.log_metrics(opened, metrics)
+        for path in sorted(folder.iterdir()):
+            self.log_file(opened, path)
+        self.finish_run(opened)
 
     def record_verdict(self, release: Release, verdict: Verdict) -> None:
         """Put the gate's verdict beside the release in MLflow: a file in its run, tags on its version. The catalog has it in the run."""

@@ -15,6 +15,7 @@ from pydantic import Field, SecretStr, field_validator
 
 from cluster.domain.base import Frozen
 from cluster.domain.parsing import parse
+from cluster.domain.recipes import DpoRecipe, SftRecipe, TuneRecipe
 from cluster.errors import RecipeError, SettingsError, near
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -228,6 +229,25 @@ def load_recipe(kind: Any, path: str | Path) -> Any:
     """A recipe file as its type. Raises RecipeError naming the file, the key and the nearest valid key."""
     file = Path(path)
     return parse(kind, read_yaml(file, RecipeError), str(file), RecipeError)
+
+
+def load_train_recipe(path: str | Path) -> SftRecipe | DpoRecipe:
+    """A recipe file of SFT or DPO, told apart by the keys that only DPO has, or by a file name that begins with ``dpo``."""
+    file = Path(path)
+    raw = read_yaml(file, RecipeError)
+    own = set(DpoRecipe.model_fields) - set(SftRecipe.model_fields)
+    pairs = file.name.startswith("dpo") or (isinstance(raw, dict) and bool(own & set(raw)))
+    return parse(DpoRecipe if pairs else SftRecipe, raw, str(file), RecipeError)
+
+
+def whole_tune_recipe(recipe: TuneRecipe) -> TuneRecipe:
+    """The recipe with its base in it, where it names a file. Relative paths are of the working directory, else of this project."""
+    if not isinstance(recipe.base, str):
+        return recipe
+    file = Path(recipe.base) if Path(recipe.base).is_file() else ROOT / recipe.base
+    loaded = load_train_recipe(file)
+    job: Literal["sft", "dpo"] = "dpo" if isinstance(loaded, DpoRecipe) else "sft"
+    return recipe.model_copy(update={"base": loaded.model_dump(mode="json", exclude_unset=True), "job": job})
 
 
 def rooted(recipe: Frozen) -> Frozen:

@@ -11,9 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from cluster.domain.recipes import LoraRecipe
 from cluster.errors import RecipeError, near
+from cluster.settings import ModelRole
+from cluster.train_plan import model_config
 
 if TYPE_CHECKING:
     from peft import LoraConfig
+
+_PICTURES = r".*(?:vision_tower|vision_model|multi_modal_projector)\..*"
+_MATRICES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
 def linear_modules(location: Path) -> set[str]:
@@ -28,6 +33,10 @@ def linear_modules(location: Path) -> set[str]:
             if parts[-1] == "weight" and len(parts) > 1 and len(entry["shape"]) == 2:
                 found.add(parts[-2])
     return found - {"embed_tokens", "lm_head", "wte", "wpe"}
+
+
+def _layers(config: dict[str, Any]) -> int:
+    return int((config.get("text_config") or config).get("num_hidden_layers") or 0)
 
 
 def check(lora: LoraRecipe, location: str, base_name: str, max_rank: int) -> None:
@@ -46,6 +55,11 @@ def check(lora: LoraRecipe, location: str, base_name: str, max_rank: int) -> Non
         raise RecipeError(
             f"lora.rank {lora.rank} is impossible on base '{base_name}' (hidden size {hidden}); use at most {hidden}."
         )
+    count = _layers(config)
+    if lora.layers and count and max(lora.layers) >= count:
+        raise RecipeError(
+            f"Base '{base_name}' has no layer {max(lora.layers)} (lora.layers); its {count} layers are 0 to {count - 1}."
+        )
     known = linear_modules(path)
     if lora.target_modules == "all-linear" or not known:
         return
@@ -57,15 +71,24 @@ def check(lora: LoraRecipe, location: str, base_name: str, max_rank: int) -> Non
 
 
 def peft_config(lora: LoraRecipe, base_path: str) -> "LoraConfig":
-    """PEFT's form of the recipe. ``base_path`` is written into the adapter as the base it belongs to."""
+    """PEFT's form of the recipe. ``base_path`` is written into the adapter as the base it belongs to.
+
+    A picture encoder beside the text model gets no adapter: rows of text would never train it, and the engine serves none there.
+    """
     from peft import LoraConfig, TaskType
 
-    modules = lora.target_modules if isinstance(lora.target_modules, str) else list(lora.target_modules)
+    modules: str | list[str] = lora.target_modules if isinstance(lora.target_modules, str) else list(lora.target_modules)
+    location = ModelRole(path=base_path, name=base_path).location
+    if lora.layers is not None and isinstance(modules, str):
+        modules = sorted(linear_modules(Path(location)) or _MATRICES)  # PEFT takes layers only with modules by name
+    config = model_config(location) or {}
     return LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
         target_modules=modules,
+        layers_to_transform=list(lora.layers) if lora.layers is not None else None,
+        exclude_modules=_PICTURES if config.get("vision_config") else None,
         task_type=TaskType.CAUSAL_LM,
         base_model_name_or_path=base_path,
     )

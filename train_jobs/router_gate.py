@@ -25,7 +25,7 @@ from cluster.domain.base import Frozen
 from cluster.domain.questions import QuestionSet
 from cluster.errors import InvalidInput
 from cluster.routing import Floats, Head
-from train_jobs.gate import paired_interval
+from train_jobs.paired import paired_interval
 
 HELD = "held.npz"
 _NEVER = -1  # the row was never held out

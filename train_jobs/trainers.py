@@ -31,35 +31,40 @@ class RowTrainer(SFTTrainer):
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> torch.Tensor:
-        total, count = self._sums(model, inputs)
+        logits, targets, _ = self._answers(model, inputs)
+        total, count = cross_entropy(logits, targets, reduction="sum"), torch.as_tensor(targets.numel(), device=logits.device)
         if num_items_in_batch is None:
             return total / count.clamp(min=1)
         loss = total / torch.as_tensor(num_items_in_batch, device=total.device).clamp(min=1)
         return loss * self.accelerator.num_processes if self.args.average_tokens_across_devices else loss
 
-    def _sums(self, model: Any, inputs: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Negative log-likelihood over the answers' tokens, and how many these are."""
+    def _answers(self, model: Any, inputs: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Logits (n, vocabulary) where an answer's token is predicted, that token (n,), and the number of its row (n,)."""
         labels = inputs["labels"]
         if self.packed:
             places = (labels[0, 1:] != IGNORED).nonzero()[:, 0]
-            logits, targets = logits_at(model, inputs, places), labels[0, 1:][places]
-        else:
-            first = max(1, int((labels != IGNORED).any(dim=0).int().argmax()))
-            targets = labels[:, first:]
-            rest = {name: value for name, value in inputs.items() if name != "labels"}
-            logits = model(**rest, use_cache=False, logits_to_keep=targets.size(1) + 1).logits[:, :-1]
-            answered = targets != IGNORED
-            logits, targets = logits[answered].float(), targets[answered]
-        return cross_entropy(logits, targets, reduction="sum"), torch.as_tensor(targets.numel(), device=labels.device)
+            row = inputs["back"][places] // inputs["rows"].shape[1]
+            return logits_at(model, inputs, places), labels[0, 1:][places], row
+        first = max(1, int((labels != IGNORED).any(dim=0).int().argmax()))
+        targets = labels[:, first:]
+        rest = {name: value for name, value in inputs.items() if name != "labels"}
+        logits = model(**rest, use_cache=False, logits_to_keep=targets.size(1) + 1).logits[:, :-1]
+        answered = targets != IGNORED
+        return logits[answered].float(), targets[answered], answered.nonzero()[:, 0]
 
     def score(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
-        """(negative log-likelihood, tokens), summed over the batch."""
-        return torch.stack([part.double() for part in self._sums(model, inputs)])
+        """(negative log-likelihood, tokens, answers that are right word for word, answers), summed over the batch."""
+        logits, targets, row = self._answers(model, inputs)
+        wrong = torch.unique(row[logits.argmax(-1) != targets]).numel()
+        answers = torch.unique(row).numel()
+        counts = torch.tensor([targets.numel(), answers - wrong, answers], dtype=torch.double, device=logits.device)
+        return torch.cat([cross_entropy(logits, targets, reduction="sum").double()[None], counts])
 
     @staticmethod
     def figures(sums: Sequence[float]) -> dict[str, float]:
-        """What ``score``'s sums say: mean loss per token of the answers."""
-        return {"eval_loss": sums[0] / max(sums[1], 1.0)}
+        """What ``score``'s sums say: mean loss per token of the answers, and the share of answers that greedy decoding would give word
+        for word. It does where every token is the likeliest after the ones before it, so no text has to be generated."""
+        return {"eval_loss": sums[0] / max(sums[1], 1.0), "eval_exact": sums[2] / max(sums[3], 1.0)}
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """A checkpoint needs none."""

@@ -26,6 +26,7 @@ from cluster.domain.runs import MAX_ATTEMPTS
 from cluster.errors import Conflict, InvalidInput, JobFailed, NotFound, RecipeError
 from cluster.job_run import JobRun
 from cluster.settings import ROOT, ModelRole, cpu_cores
+from cluster.train_plan import refuse_what_cannot_fit
 from cluster.unregistered import Registration
 from train_jobs import checkpoints, lora
 
@@ -148,6 +149,7 @@ def check(job: JobRun, recipe: TrainRecipe) -> Plan:
     if recipe.base and not Path(base.location).is_dir() and not NAME.fullmatch(recipe.base.split("/")[0].lower()):
         raise RecipeError(f"Base '{recipe.base}' is neither a directory nor a model id; set 'base' to one of them.")
     lora.check(recipe.lora, base.location, base.name, settings.engine.max_lora_rank)
+    refuse_what_cannot_fit(settings, recipe)
     digest = base_model.base_digest(base)
     with job.catalog.reading() as work:
         card = agents.get(work, recipe.agent)
@@ -224,9 +226,9 @@ def storage(job: JobRun) -> str:
     return f"{job.artifacts.root}/training"
 
 
-def forget_checkpoints(job: JobRun) -> None:
-    """Remove the run's checkpoints: its release holds what they were for."""
-    root = storage(job)
+def forget_checkpoints(job: JobRun, root: str | None = None) -> None:
+    """Remove the run's checkpoints (those below ``root``): its result holds what they were for."""
+    root = root or storage(job)
     if "://" not in root:
         shutil.rmtree(Path(root) / job.run.id, ignore_errors=True)
         return
@@ -235,6 +237,23 @@ def forget_checkpoints(job: JobRun) -> None:
     filesystem, place = fsspec.core.url_to_fs(f"{root}/{job.run.id}")
     if filesystem.exists(place):
         filesystem.rm(place, recursive=True)
+
+
+def worker_task(job: JobRun, plan: Plan, threads: int) -> WorkerTask:
+    """What a worker needs to train this plan."""
+    return WorkerTask(
+        recipe=plan.recipe,
+        base=plan.base.location,
+        base_path=plan.base.path,
+        prompt=plan.card.prompt,
+        uris=tuple(one.uri for one in plan.inputs),
+        artifacts_url=job.settings.artifacts_url,
+        cache=job.settings.home / "cache",
+        threads=threads,
+        base_digest=plan.base_digest,
+        parent_uri=plan.parent.adapter_uri if plan.parent else None,
+        parent_digest=plan.parent.adapter_digest if plan.parent else None,
+    )
 
 
 def fit(job: JobRun, plan: Plan, adapter: Path, progress: Path) -> tuple[dict[str, Any], list[tuple[int, dict[str, float]]]]:
@@ -251,19 +270,7 @@ def fit(job: JobRun, plan: Plan, adapter: Path, progress: Path) -> tuple[dict[st
 
     recipe = plan.recipe
     threads = recipe.threads or max(1, cpu_cores() // recipe.workers)
-    task = WorkerTask(
-        recipe=recipe,
-        base=plan.base.location,
-        base_path=plan.base.path,
-        prompt=plan.card.prompt,
-        uris=tuple(one.uri for one in plan.inputs),
-        artifacts_url=job.settings.artifacts_url,
-        cache=job.settings.home / "cache",
-        threads=threads,
-        base_digest=plan.base_digest,
-        parent_uri=plan.parent.adapter_uri if plan.parent else None,
-        parent_digest=plan.parent.adapter_digest if plan.parent else None,
-    )
+    task = worker_task(job, plan, threads)
     resources = {"CPU": float(threads), **({"GPU": recipe.gpus_per_worker} if recipe.gpus_per_worker else {})}
     best: dict[str, Any] = {"checkpoint_score_attribute": "eval_loss", "checkpoint_score_order": "min"} if recipe.patience else {}
     trainer = TorchTrainer(

@@ -2,7 +2,7 @@
 
 import re
 from datetime import date
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -18,6 +18,9 @@ class LoraRecipe(Frozen):
     alpha: float = Field(default=64.0, gt=0)
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
     target_modules: Literal["all-linear"] | tuple[str, ...] = "all-linear"
+    layers: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(
+        default=None, min_length=1, description="numbers of the base's layers that are adapted, from 0; default: all"
+    )
 
 
 class TrainRecipe(Frozen):
@@ -102,6 +105,65 @@ class DpoRecipe(TrainRecipe):
     beta: float = Field(default=0.1, gt=0)
     sft_weight: float = Field(default=1.0, ge=0.0)
     replay: tuple[str, ...] = ()
+
+
+class Axis(Frozen):
+    """What a searched field may be: one of ``values``, or a number from ``low`` to ``high`` (both included; whole where the field's are).
+    ``log``: as likely from 1 to 10 as from 10 to 100."""
+
+    values: tuple[Any, ...] | None = Field(default=None, min_length=2)
+    low: float | None = None
+    high: float | None = None
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _values_or_numbers(self) -> "Axis":
+        if self.values is not None:
+            if self.low is not None or self.high is not None or self.log:
+                raise ValueError("give either 'values', or 'low' and 'high'")
+            return self
+        if self.low is None or self.high is None:
+            raise ValueError("give 'values', or 'low' and 'high'")
+        if not self.low < self.high or (self.log and self.low <= 0):
+            raise ValueError(
+                f"low {self.low:g} must be less than high {self.high:g}" + (", and above 0 for log" if self.log else "")
+            )
+        return self
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """Both ends, of numbers; of values none."""
+        assert self.low is not None
+        assert self.high is not None
+        return self.low, self.high
+
+
+class TuneRecipe(Frozen):
+    """A search over fields of an SFT or DPO recipe. ``base`` is that recipe, or a file with it; ``space`` says which of its fields
+    (dotted, as ``lora.rank``) take which values.
+
+    Trials end early by asynchronous successive halving (ASHA: Li et al., 2018, arXiv:1810.05934): at ``grace`` steps, and at each
+    ``reduction`` times as many, only the best 1 / ``reduction`` of those that got there go on.
+    """
+
+    job: Literal["sft", "dpo"] = "sft"
+    base: dict[str, Any] | str
+    space: dict[str, Axis] = Field(min_length=1)
+    metric: Literal["eval_loss", "eval_exact", "eval_reward_accuracy", "eval_reward_margin"] = "eval_loss"
+    trials: int = Field(default=20, ge=1, le=10_000)
+    at_once: int = Field(default=2, ge=1)
+    holdout: float = Field(
+        default=0.2, gt=0.0, le=0.5, description="share of the rows that trials are measured on, the same for all"
+    )
+    measure_every: int = Field(default=25, ge=1, description="steps")
+    grace: int = Field(default=25, ge=1, description="steps that every trial gets")
+    reduction: float = Field(default=3.0, gt=1.0)
+    seed: int = 7
+
+    @property
+    def mode(self) -> Literal["min", "max"]:
+        """Which way the metric is better."""
+        return "min" if self.metric == "eval_loss" else "max"
 
 
 class RouterRecipe(Frozen):
@@ -373,6 +435,7 @@ class SignalsRecipe(Frozen):
 Recipe = Annotated[
     SftRecipe
     | DpoRecipe
+    | TuneRecipe
     | RouterRecipe
     | EvaluateRecipe
     | CalibrateRecipe
@@ -391,6 +454,7 @@ RECIPES: dict[str, type[Frozen]] = {
     "data_jobs.signals": SignalsRecipe,
     "train_jobs.sft": SftRecipe,
     "train_jobs.dpo": DpoRecipe,
+    "train_jobs.tune": TuneRecipe,
     "train_jobs.router_head": RouterRecipe,
     "train_jobs.evaluate": EvaluateRecipe,
     "train_jobs.calibrate": CalibrateRecipe,

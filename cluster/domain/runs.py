@@ -16,6 +16,7 @@ JOBS = (
     "data_jobs.signals",
     "train_jobs.sft",
     "train_jobs.dpo",
+    "train_jobs.tune",
     "train_jobs.router_head",
     "train_jobs.evaluate",
     "train_jobs.calibrate",
@@ -47,7 +48,9 @@ class Run(Frozen):
     def title(self) -> str:
         """The job and what it is about, for people: ``sft linux``."""
         keys = ("challenger", "agent", "corpus", "release")
-        about = next((str(self.recipe[key]) for key in keys if self.recipe.get(key)), "")
+        inner = self.recipe.get("base")
+        known = {**inner, **self.recipe} if isinstance(inner, dict) else self.recipe
+        about = next((str(known[key]) for key in keys if known.get(key)), "")
         return f"{self.job.rpartition('.')[2]} {about}".strip()
 
     @property

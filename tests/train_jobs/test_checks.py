@@ -46,6 +46,7 @@ def test_rows_of_a_file_become_a_dataset_that_a_release_can_name(open_job: Opene
     [
         ({"lora": {"rank": 64}}, "lora.rank 64 is more than the engine serves .engine.max_lora_rank 32"),
         ({"lora": {"target_modules": ["q_projj"]}}, "has no module 'q_projj' .lora.target_modules.; did you mean 'q_proj'?"),
+        ({"lora": {"rank": 8, "layers": [0, 2]}}, "has no layer 2 .lora.layers.; its 2 layers are 0 to 1"),
         ({"agent": "linus"}, "no agent 'linus'; did you mean linux?"),
         ({"base": "/nowhere/at all"}, "Base '/nowhere/at all' is neither a directory nor a model id"),
         ({"parent": "linux@9.9.9"}, "has no release"),
@@ -55,6 +56,13 @@ def test_rows_of_a_file_become_a_dataset_that_a_release_can_name(open_job: Opene
 def test_one_sentence(open_job: Opener, base: Path, rows: str, wanted: dict[str, Any], sentence: str) -> None:
     with pytest.raises((InvalidInput, NotFound), match=sentence):
         check(open_job, **{"base": str(base), "rows": rows, **wanted})
+
+
+def test_an_adapter_of_chosen_layers_names_its_modules(base: Path) -> None:
+    config = lora.peft_config(LoraRecipe(rank=4, layers=(1,)), str(base))
+    assert config.layers_to_transform == [1]
+    modules = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
+    assert config.target_modules == modules  # "all-linear" would be refused together with layers
 
 
 def test_a_rank_above_the_hidden_size_is_impossible(base: Path) -> None:
