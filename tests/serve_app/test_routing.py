@@ -1,11 +1,11 @@
 """The router head and retrieval, on real embeddings."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from cluster import routing
 from cluster.catalog import agents, corpora
 from cluster.domain.documents import CorpusVersion, Passage
 from cluster.errors import InvalidInput
@@ -16,14 +16,24 @@ from tests.serve_app.conftest import CARDS, House, chat, embedder
 TEXTS = {"linux": "list all files in a directory with a shell command", "property": "my heating is broken in the flat"}
 
 
-def write_head(place: Path, threshold: float = 0.6, rows: int | None = None, **changes: object) -> Path:
-    """A head whose rows are the embeddings of TEXTS, and a row of zeros for "no agent"."""
+def write_head(place: Path, threshold: float = 0.5, **changes: object) -> Path:
+    """A head whose landmarks are the embeddings of TEXTS; in scope is what is near to one of them."""
     place.mkdir(exist_ok=True)
     vectors = embedder().embed(list(TEXTS.values()))
-    weights = np.vstack([10 * vectors, np.zeros((1, vectors.shape[1]))])[:rows].astype(np.float32)
-    np.savez(place / "head.npz", weights=weights, bias=np.array([0.0, 0.0, 4.0], dtype=np.float32)[:rows])
-    about = {"agents": list(TEXTS), "threshold": threshold, "temperature": 1.0, "embedder": embedder().name, **changes}
-    (place / "head.json").write_text(json.dumps(about))
+    empty = routing.Lexicon(np.empty(0, dtype=np.uint32), np.empty(0, dtype=np.float32))
+    scope = np.array([0, 0, 0, 20, 0, 0, 0, -9], dtype=np.float32)  # a half where the nearest landmark's cosine is 0.45
+    arrays = routing.HeadArrays(
+        landmarks=vectors,
+        near=np.eye(2, dtype=np.float32),
+        words=np.zeros((routing.BUCKETS, 2), dtype=np.float32),
+        bias=np.zeros(2, dtype=np.float32),
+        lexicons=(empty, empty),
+        scope=scope,
+        owned=2,
+    )
+    arrays = arrays._replace(**{name: value for name, value in changes.items() if name in arrays._fields})
+    named = str(changes.get("embedder", embedder().name))
+    routing.save(place, routing.Head(arrays, tuple(TEXTS), threshold, 0.1, 2.0, named), {})
     return place
 
 
@@ -48,13 +58,49 @@ async def test_an_agent_that_is_gone_is_never_picked(house: House, tmp_path: Pat
         agents.remove(work, "property")
     head = RouterHead(write_head(tmp_path / "head"), "router@0.1.0", embedder().name)
     vector = embedder().embed([TEXTS["property"]])[0]
-    assert head.route(vector, {"linux"}, "linux").agent == "linux"
+    route = head.route(vector, TEXTS["property"], {"linux"}, "linux")
+    assert (route.agent, route.out_of_scope, set(route.scores)) == ("linux", True, {"linux"})
 
 
-@pytest.mark.parametrize(("changes", "named"), [({"rows": 1}, "1 rows for 2 agents"), ({"embedder": "other@1"}, "other@1")])
-def test_a_head_that_does_not_fit_is_refused_by_name(tmp_path: Path, changes: dict, named: str) -> None:
-    with pytest.raises(InvalidInput, match=named):
-        RouterHead(write_head(tmp_path / "head", **changes), "router@0.1.0", embedder().name)
+def test_a_head_that_does_not_fit_is_refused_by_name(tmp_path: Path) -> None:
+    wrong = {
+        "1 classes for 2 agents": {"bias": np.zeros(1, dtype=np.float32)},
+        "other@1": {"embedder": "other@1"},
+        r"words of shape \(9, 2\)": {"words": np.zeros((9, 2), dtype=np.float32)},
+        "numbers that are none": {"near": np.full((2, 2), np.nan, dtype=np.float32)},
+    }
+    for number, (named, changes) in enumerate(wrong.items()):
+        with pytest.raises(InvalidInput, match=f"router@0.1.0.*{named}.*train it again"):
+            RouterHead(write_head(tmp_path / str(number), **changes), "router@0.1.0", embedder().name)
+
+
+def test_a_head_that_cannot_be_read_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    def cut(name: str, size: int) -> Path:
+        place = write_head(tmp_path / f"{name}-{size}")
+        (place / name).write_bytes((place / name).read_bytes()[:size])
+        return place
+
+    old = write_head(tmp_path / "old")
+    (old / "head.json").write_text('{"agents": ["a"], "threshold": 0.5, "temperature": 1.0}')
+    none = write_head(tmp_path / "none")
+    (none / "head.json").write_text("[]")
+    places = {cut("head.npz", 900): "cannot be read", cut("head.npz", 0): "cannot be read", cut("head.json", 9): "cannot be read"}
+    for place, named in {**places, none: "cannot be read", old: "is of format 1 and this version reads 2"}.items():
+        with pytest.raises(InvalidInput, match=f"Router head router@0.1.0 {named}"):
+            RouterHead(place, "router@0.1.0", embedder().name)
+
+
+async def test_a_bad_head_is_a_problem_by_name_and_the_old_one_goes_on(house: House, tmp_path: Path) -> None:
+    good = house.artifacts.publish("adapter", write_head(tmp_path / "good"))
+    bad = house.artifacts.publish("adapter", write_head(tmp_path / "bad", embedder="other@1"))
+    house.release("router", "0.1.0", adapter_uri=good.uri, adapter_digest=good.digest)
+    await house.gateway.live.look()
+    house.release("router", "0.1.1", adapter_uri=bad.uri, adapter_digest=bad.digest)
+    await house.gateway.live.look()
+    head = house.gateway.answering.head
+    assert head is not None
+    assert head.ref == "router@0.1.0"
+    assert "other@1" in house.gateway.live.problems["router"]
 
 
 def passages(*texts: str) -> list[Passage]:
