@@ -1,7 +1,10 @@
 """Exports of random-weight miniatures and of the starter model, held against transformers with the adapter beside the base."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, Callable
 
@@ -15,6 +18,7 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from transformers.models.llama.configuration_llama import LlamaConfig
 
 from cluster import base_model
+from cluster.artifacts import file_digest
 from cluster.catalog import questions
 from cluster.domain.agents import Agent
 from cluster.domain.prompts import render
@@ -322,3 +326,23 @@ def test_a_release_of_another_base_is_refused(shop):
     with pytest.raises(NotFound, match="is no directory on this machine"):
         shop.export(ref, base="some/hub-id")
     assert not shop.out.exists()
+
+
+@pytest.mark.real
+def test_the_command_prints_one_json_value(shop, trainers_home):
+    ref = shop.register("commanded")
+    environment = {**os.environ, **trainers_home.env, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "cluster.cli.app", "releases", "export"]
+    given = [ref, "-o", str(shop.out), "--type", "q8_0", "--prompts", "2", "--mode", "local", "--json"]
+    done = subprocess.run([*command, *given], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert (found["release"], found["output"], found["type"]) == (ref, str(shop.out), "q8_0")
+    assert found["parity"]["prompts"] == 2
+    file = shop.out / found["files"][0]["name"]
+    assert (file.stat().st_size, file_digest(file)) == (found["files"][0]["bytes"], found["files"][0]["sha256"])
+    refused = subprocess.run(
+        [*command, f"{ref}9", *given[1:]], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert f"has no release {ref.split('@')[1]}9" in refused.stderr

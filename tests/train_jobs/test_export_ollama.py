@@ -126,6 +126,7 @@ def tokenizers() -> dict[str, Any]:
     older.chat_template = older.chat_template.replace("loop.first", "loop.last")
     return {
         **{kind: tokenizer_of(kind) for kind in ARCHITECTURES},
+        "older": older,
         "starter": AutoTokenizer.from_pretrained(ROOT / "models" / "starter"),
     }
 
