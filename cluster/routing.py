@@ -177,8 +177,7 @@ def agent_scores(head: Head, vector: Floats, text: str) -> Floats:
     """Calibrated probabilities (agents,) for one text with its unit vector (d,); they sum to the chance that it is for anybody."""
     scores, nearest = raw_scores(head.arrays, head.sharpness, vector, text)
     near = np.array([nearest], dtype=np.float32)
-    found: Floats = probabilities(scores[None], near, len(head.agents), head.temperature, head.arrays.scope)[0]
-    return found
+    return np.asarray(probabilities(scores[None], near, len(head.agents), head.temperature, head.arrays.scope)[0])
 
 
 def save(directory: Path, head: Head, metrics: dict[str, float]) -> None:

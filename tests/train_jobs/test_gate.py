@@ -148,7 +148,7 @@ def test_a_promotion_leaves_its_reasons_everywhere(contest: Contest) -> None:
     assert version.tags["gate.reasons"] == verdict.reasons[0]
     assert contest.last_move() == f"passed the gate: {verdict.reasons[0]}"
     stored = client.list_artifacts(challenger.mlflow_run_id)
-    assert {file.path for file in stored} == {"gate.json", "release.json"}
+    assert {file.path for file in stored} == {"gate.json", "lineage.png", "release.json"}
     with contest.job.catalog.transaction() as work:
         assert runs.verdict(work, challenger.ref) is None
         runs.change(work, contest.job.run.id, state="succeeded", result=verdict.model_dump(mode="json"))
