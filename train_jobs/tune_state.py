@@ -17,9 +17,9 @@ _COPY = "whole"
 def damaged(place: Path) -> bool:
     """Whether a state file in ``place`` cannot be read."""
     try:
-        for file in place.glob("*_state-*.json"):
+        for file in place.glob("experiment_state-*.json"):
             json.loads(file.read_text(encoding="utf-8"))
-        for file in place.glob("searcher-state*.pkl"):
+        for file in (*place.glob("search*state*.pkl"), *place.glob("search_gen_state-*.json")):  # Ray pickles both
             pickle.loads(file.read_bytes())
     except (ValueError, EOFError, OSError, pickle.UnpicklingError):
         return True

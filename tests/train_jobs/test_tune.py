@@ -85,10 +85,14 @@ def test_a_search_killed_in_the_middle_goes_on_and_ends_with_a_recipe(
     }
     table = json.loads((folder / "trials.json").read_text())
     assert {row["state"] for row in table} == {"finished", "stopped early"}
-    after = {row["id"]: row for row in table}
-    assert before
-    for known, ended in before.items():  # what was over when the driver was killed was not trained again
-        assert after[known]["ended"] == pytest.approx(ended)
+    assert len(before) >= 2
+    # What was over when the driver was killed was not trained again: its last report is of before.
+    assert sorted(row["ended"] for row in table if row["ended"] <= max(before.values()))[: len(before)] == sorted(
+        before.values()
+    ), (
+        before,
+        [(row["id"], row["ended"], row["state"]) for row in table],
+    )
     best = min(table, key=lambda row: row["value"])
     assert result["fields"] == best["fields"]
     winner = load_train_recipe(folder / "winner.yaml")
