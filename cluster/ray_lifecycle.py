@@ -114,10 +114,10 @@ def ray_of_this_process(settings: Settings) -> None:
     ray.init(**options, _temp_dir=scratch, log_to_driver=False, logging_level=logging.WARNING)
 
 
-def join(settings: Settings, worker_output: bool = False) -> None:
+def join(settings: Settings, worker_output: bool = False, runtime: dict[str, Any] | None = None) -> None:
     """Connects this process to Ray, unless it is: to the cluster that the settings or ``treadle up`` name, else to the one that Ray's own
-    RAY_ADDRESS does (``ray job submit`` sets it). ``worker_output``: what workers print is printed here. Raises Unavailable when there
-    is none, or it does not answer.
+    RAY_ADDRESS does (``ray job submit`` sets it). ``worker_output``: what workers print is printed here. ``runtime``: Ray's runtime
+    environment of everything this process starts there. Raises Unavailable when there is none, or it does not answer.
     """
     import logging
 
@@ -130,7 +130,13 @@ def join(settings: Settings, worker_output: bool = False) -> None:
     if address is None and (state(settings) is not None or "RAY_ADDRESS" not in os.environ):
         address = connection(settings).address
     try:
-        ray.init(address=address, include_dashboard=False, log_to_driver=worker_output, logging_level=logging.WARNING)
+        ray.init(
+            address=address,
+            runtime_env=runtime,
+            include_dashboard=False,
+            log_to_driver=worker_output,
+            logging_level=logging.WARNING,
+        )
     except ConnectionError as error:
         raise Unavailable(f"Ray at {address} does not answer ({error}); start it with: treadle up") from None
 

@@ -85,11 +85,11 @@ class Follower:
         if "failed" in report:
             self.failed = str(report["failed"])
             return
+        for point in report.pop("points", ()):
+            step = int(point.pop("step"))
+            self.repeated += step in self._points
+            self._points[step] = {name: float(value) for name, value in point.items()}
         self.last = report
-        figures = {name: float(value) for name, value in report.items() if name not in _NOT_FIGURES}
-        if figures and not report.get("done") and not report.get("saved"):
-            self.repeated += int(report["step"]) in self._points
-            self._points[int(report["step"])] = figures
 
     def _show(self) -> None:
         if not self.last:

@@ -19,6 +19,7 @@ _CURVES = {
     "rewards/margins": "reward_margin",
     "rewards/accuracies": "reward_accuracy",
 }
+_SEND_SECONDS = 1.0  # a report may wait for whoever collects it: more often would hold up the steps
 _MEASURED_STEPS = 50  # speed and time left are of the last steps: the first are slow, and machines change
 
 
@@ -33,6 +34,9 @@ class Reporter(TrainerCallback):
         self._send, self._tokens_per_step = send, tokens_per_step
         self._utilisation = flops_per_token / peak_flops if peak_flops else 0.0
         self._ticks: list[tuple[int, float]] = []
+        self._points: list[dict[str, float]] = []
+        self._sent = 0.0
+        self._asked = False
         self.newest: dict[str, float] = {}
         self.broken: str | None = None
 
@@ -42,8 +46,14 @@ class Reporter(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._ticks = [*self._ticks[-_MEASURED_STEPS:], (state.global_step, time.perf_counter())]
 
+    def measured(self, step: int, figures: dict[str, float]) -> None:
+        """Takes the held-out rows' figures: they are reported with this step, and speed is measured anew from here."""
+        self.newest |= figures
+        self._asked = True
+        self.resume(step)
+
     def resume(self, step: int) -> None:
-        """Measure speed anew from here: time was spent on something else."""
+        """Measure speed from here."""
         self._ticks = [(step, time.perf_counter())]
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
@@ -56,7 +66,9 @@ class Reporter(TrainerCallback):
             control.should_training_stop = True
             control.should_save = False
             return
-        self._send({"step": state.global_step, **self.newest}, None)
+        self._points.append({"step": float(state.global_step), **self.newest})
+        if self._due():
+            self.send(state.global_step, None)
 
     def _measure(self, last: int) -> None:
         (first, began), (step, ended) = self._ticks[0], self._ticks[-1]
@@ -69,7 +81,22 @@ class Reporter(TrainerCallback):
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        self._send({"step": state.global_step, **self.newest, "saved": True}, folder)
+        self.send(state.global_step, folder, saved=True)
+
+    def _due(self) -> bool:
+        """Whether it is time for a report: rank 0's clock says so to all of them."""
+        due = self._asked or time.perf_counter() - self._sent >= _SEND_SECONDS
+        if torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1:
+            device = "cuda" if torch.distributed.get_backend() == "nccl" else "cpu"
+            said = torch.tensor([due], dtype=torch.uint8, device=device)
+            torch.distributed.broadcast(said, 0)
+            return bool(said)
+        return due
+
+    def send(self, step: int, folder: Path | None, **more: Any) -> None:
+        """A report with the newest figures, and under ``points`` those of each logged step since the last one."""
+        points, self._points, self._sent, self._asked = self._points, [], time.perf_counter(), False
+        self._send({"step": step, **self.newest, **more, "points": points}, folder)
 
 
 def memory_gb() -> float:
@@ -109,8 +136,7 @@ class HeldOut(TrainerCallback):
         if state.global_step % self._every and state.global_step != state.max_steps:
             return
         figures = self.measure()
-        self._reporter.newest |= figures
-        self._reporter.resume(state.global_step)
+        self._reporter.measured(state.global_step, figures)
         earlier = [entry["eval_loss"] for entry in state.log_history if "eval_loss" in entry]
         state.log_history.append({"step": state.global_step, **figures})
         control.should_log = True

@@ -212,13 +212,12 @@ def _dataset_of_file(job: JobRun, name: str, kind: DatasetKind, file: Path) -> D
 # Ray
 
 
-def _worker_environment(job: JobRun, threads: int) -> dict[str, Any]:
-    """Ray's runtime environment of a worker; on this machine its process comes from the warm server."""
-    environment: dict[str, Any] = {"env_vars": {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}}
+def _warm(job: JobRun) -> dict[str, Any] | None:
+    """Ray's runtime environment on this machine: processes come from the warm server."""
     found = ray_lifecycle.state(job.settings)
-    if job.settings.ray.address is None and found is not None and found.scratch:
-        environment["py_executable"] = warm.python(found.scratch)
-    return environment
+    if job.settings.ray.address is not None or found is None or not found.scratch:
+        return None
+    return {"py_executable": warm.python(found.scratch)}
 
 
 def storage(job: JobRun) -> str:
@@ -262,7 +261,7 @@ def fit(job: JobRun, plan: Plan, adapter: Path, progress: Path) -> tuple[dict[st
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.25")
     if job.settings.ray.address is None:
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # one machine is not preempted under itself
-    ray_lifecycle.join(job.settings, worker_output=True)
+    ray_lifecycle.join(job.settings, worker_output=True, runtime=_warm(job))
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
@@ -286,7 +285,10 @@ def fit(job: JobRun, plan: Plan, adapter: Path, progress: Path) -> tuple[dict[st
             failure_config=FailureConfig(max_failures=MAX_ATTEMPTS - 1),
             checkpoint_config=CheckpointConfig(num_to_keep=2, **best),
             callbacks=[Recorder(str(progress))],
-            worker_runtime_env=_worker_environment(job, threads),
+            worker_runtime_env={
+                **(_warm(job) or {}),
+                "env_vars": {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"},
+            },
         ),
     )
     with Follower(job, progress, recipe.max_steps) as follower:

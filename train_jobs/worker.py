@@ -109,8 +109,8 @@ def fit(task: "WorkerTask", send: Send, resume: Path | None = None) -> None:
         final = Path(scratch) / "final"
         final.mkdir(exist_ok=True)
         trainer.save_model(str(final))
-        last = {"step": trainer.state.global_step, **reporter.newest, "train_loss": _mean_of_last(trainer.state.log_history)}
-        send({**last, "done": True, "dropped": found.dropped, "rows": len(found.rows)}, final)
+        loss = _mean_of_last(trainer.state.log_history)
+        reporter.send(trainer.state.global_step, final, done=True, train_loss=loss, dropped=found.dropped, rows=len(found.rows))
 
 
 def _columns(rows: list[dict[str, Any]]) -> Dataset:

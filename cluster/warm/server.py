@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-MODULES = ("torch", "sqlalchemy", "mlflow", "train_jobs.worker", "train_jobs.training")
+MODULES = ("torch", "sqlalchemy", "mlflow", "train_jobs.worker", "train_jobs.training", "ray.train.torch")
 """Imported by name: they are what training takes seconds to import."""
 IDLE_SECONDS = 900.0
 _GRACE_SECONDS = 10.0

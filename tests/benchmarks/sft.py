@@ -39,7 +39,7 @@ def learnt(kind: str, given: argparse.Namespace) -> dict[str, Any]:
         artifacts = Artifacts(place)
         uri = artifacts.write_rows(rows).uri
         task = WorkerTask(recipe, str(BASE), str(BASE), PROMPT, (uri,), place, Path(place) / "cache", given.threads, "base")
-        worker.fit(task, lambda report, folder: curve.update({int(report["step"]): report}))
+        worker.fit(task, lambda report, folder: curve.update({int(one["step"]): one for one in report["points"]}))
     kept = ("step", "loss", "eval_loss", "reward_accuracy", "eval_reward_accuracy", "eval_reward_margin", "tokens_per_s")
     points = [{name: round(one[name], 4) for name in kept if name in one} for _, one in sorted(curve.items())]
     measured = [one for one in points if "eval_loss" in one]

@@ -98,9 +98,10 @@ def arm_treadle(work: Path, asked: dict[str, Any]) -> dict[str, Any]:
     """Treadle's training of one worker, without Ray."""
     from cluster.artifacts import Artifacts, read_rows_file
     from cluster.domain.recipes import DpoRecipe, LoraRecipe, SftRecipe
-    from train_jobs import worker
+    from train_jobs import reporter, worker
     from train_jobs.training import WorkerTask
 
+    reporter._SEND_SECONDS = 0.0  # every step is to be timed
     artifacts = Artifacts(str(work / "store"))
     uri = artifacts.write_rows(read_rows_file(work / "train.jsonl")).uri
     common: dict[str, Any] = {
