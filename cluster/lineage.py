@@ -25,8 +25,8 @@ from cluster.settings import Settings, rooted
 
 _BEFORE = timedelta(days=90)  # how far back answers are compared with
 # How a training is run and not what is learnt: none of these makes another adapter worth having.
-_SPREAD = ("workers", "threads", "gpus_per_worker", "micro_batch_size", "zero", "offload", "gradient_checkpointing", "packing")
-_SPREAD += ("sharding", "liger")
+_SPREAD = {"workers", "threads", "gpus_per_worker", "micro_batch_size", "zero", "offload", "gradient_checkpointing"}
+_SPREAD |= {"packing", "sharding", "liger"}
 _HOW = {*_SPREAD, "checkpoint_every", "bump"}
 
 

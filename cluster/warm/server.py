@@ -20,8 +20,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-MODULES = ("torch", "sqlalchemy", "mlflow", "train_jobs.worker", "train_jobs.training", "ray.train.torch")
-"""Imported by name: they are what training takes seconds to import."""
+MODULES = ("torch", "sqlalchemy", "mlflow", "train_jobs.worker", "train_jobs.training")
+"""Imported by name: they are what training takes seconds to import. Not Ray: its core reads the environment that the raylet gives a
+worker when it is first used, and a fork would have the server's."""
 IDLE_SECONDS = 900.0
 _GRACE_SECONDS = 10.0
 
@@ -190,8 +191,9 @@ def main() -> int:
     for name in MODULES:
         importlib.import_module(name)
     threads = len(os.listdir("/proc/self/task"))
-    if threads > 1:
-        print(f"{threads} threads run after the imports of {', '.join(MODULES)}; a fork would not be safe.", file=sys.stderr)
+    if threads > 1 or "ray" in sys.modules:
+        wrong = f"{threads} threads run" if threads > 1 else "Ray is imported"
+        print(f"{wrong} after the imports of {', '.join(MODULES)}: a fork would not be safe.", file=sys.stderr)
         return 1
     Server(path).serve()
     return 0
