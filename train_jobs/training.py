@@ -263,16 +263,17 @@ def fit(job: JobRun, plan: Plan, adapter: Path, progress: Path) -> tuple[dict[st
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # one machine is not preempted under itself
     ray_lifecycle.join(job.settings, worker_output=True, runtime=_warm(job))
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.torch import TorchConfig
 
     from train_jobs.following import Follower, Recorder
+    from train_jobs.ray_trainer import LeanTrainer
 
     recipe = plan.recipe
     threads = recipe.threads or max(1, cpu_cores() // recipe.workers)
     task = worker_task(job, plan, threads)
     resources = {"CPU": float(threads), **({"GPU": recipe.gpus_per_worker} if recipe.gpus_per_worker else {})}
     best: dict[str, Any] = {"checkpoint_score_attribute": "eval_loss", "checkpoint_score_order": "min"} if recipe.patience else {}
-    trainer = TorchTrainer(
+    trainer = LeanTrainer(
         on_worker,
         train_loop_config={"task": task},
         torch_config=TorchConfig(backend="nccl" if recipe.gpus_per_worker else "gloo"),
