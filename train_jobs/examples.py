@@ -13,14 +13,17 @@ from cluster.domain.prompts import render, training_ids
 from cluster.errors import InvalidInput
 
 IGNORED = -100
+_NAMED = 20
 POOL_STEPS = 16  # steps whose rows are sorted by length together: little padding, and still shuffled
 
 
 class Examples(NamedTuple):
-    """Tokenised rows, each with its ``length`` in tokens, and how many rows were dropped for which reason."""
+    """Tokenised rows, each with its ``length`` in tokens, how many rows were dropped for which reason, and a sentence on each of the first
+    20 of them."""
 
     rows: list[dict[str, Any]]
     dropped: dict[str, int]
+    named: tuple[str, ...] = ()
 
     @property
     def lengths(self) -> list[int]:
@@ -55,13 +58,20 @@ def tokenise(rows: Sequence[Row], tokenizer: Any, agent_prompt: str, max_length:
     and when the chat template cannot be used."""
     kept: list[dict[str, Any]] = []
     dropped: Counter[str] = Counter()
-    for row in rows:
+    named: list[str] = []
+
+    def drop(number: int, row: Row, reason: str, seen: str) -> None:
+        dropped[reason] += 1
+        if len(named) < _NAMED:
+            named.append(f"Row {number} ({row.source or 'no source'}) was left out: {seen}.")
+
+    for number, row in enumerate(rows, 1):
         try:
             if isinstance(row, SftRow):
                 example = (replay_example if pairs else sft_example)(tokenizer, agent_prompt, row)
             elif isinstance(row, DpoRow):
                 if row.chosen == row.rejected:
-                    dropped["chosen and rejected are the same"] += 1
+                    drop(number, row, "chosen and rejected are the same", "chosen and rejected are the same")
                     continue
                 example = dpo_example(tokenizer, agent_prompt, row)
             else:
@@ -69,13 +79,13 @@ def tokenise(rows: Sequence[Row], tokenizer: Any, agent_prompt: str, max_length:
         except ValueError as error:
             raise InvalidInput(f"The base model cannot be trained: {error}.") from None
         if example["length"] > max_length:
-            dropped[f"longer than {max_length} tokens"] += 1
+            drop(number, row, f"longer than {max_length} tokens", f"it has {example['length']} tokens, more than {max_length}")
         else:
             kept.append(example)
     if not kept:
         reasons = ", ".join(f"{count} {reason}" for reason, count in dropped.items()) or "there were none"
         raise InvalidInput(f"No row is left to train on ({reasons}); give more rows or raise max_length.")
-    return Examples(kept, dict(dropped))
+    return Examples(kept, dict(dropped), tuple(named))
 
 
 def split(rows: Sequence[dict[str, Any]], share: float, seed: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

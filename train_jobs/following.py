@@ -15,7 +15,7 @@ from cluster.job_run import JobRun
 
 _SECONDS = 0.5
 _START_UP, _TRAINED = 0.1, 0.95  # of the progress bar
-_NOT_FIGURES = ("step", "saved", "done", "dropped", "rows", "failed", "repeated_steps")
+_NOT_FIGURES = ("step", "saved", "done", "dropped", "left_out", "rows", "failed", "repeated_steps")
 
 
 class Recorder(UserCallback):

@@ -130,6 +130,7 @@ def _train(job: JobRun, plan: Plan, opened: "Future[str]") -> dict[str, Any]:
         "repeated_steps": int(figures["repeated_steps"]),
         "rows": int(figures["rows"]),
         "dropped": figures["dropped"],
+        "left_out": figures["left_out"],
         "metrics": metrics,
         "seconds": round(time.monotonic() - started, 1),
     }

@@ -110,7 +110,15 @@ def fit(task: "WorkerTask", send: Send, resume: Path | None = None) -> None:
         final.mkdir(exist_ok=True)
         trainer.save_model(str(final))
         loss = _mean_of_last(trainer.state.log_history)
-        reporter.send(trainer.state.global_step, final, done=True, train_loss=loss, dropped=found.dropped, rows=len(found.rows))
+        reporter.send(
+            trainer.state.global_step,
+            final,
+            done=True,
+            train_loss=loss,
+            dropped=found.dropped,
+            left_out=found.named,
+            rows=len(found.rows),
+        )
 
 
 def _columns(rows: list[dict[str, Any]]) -> Dataset:

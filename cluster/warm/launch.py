@@ -71,7 +71,8 @@ def main() -> int:
         signal.signal(number, forward)
     status = int(reader.readline() or b"1")  # the server ends the process when this one is killed
     if status < 0:
-        signal.signal(-status, signal.SIG_DFL)
+        with contextlib.suppress(OSError):  # SIGKILL has no handler to take back
+            signal.signal(-status, signal.SIG_DFL)
         os.kill(os.getpid(), -status)
     return status
 

@@ -90,3 +90,24 @@ def test_order_is_repeatable_fair_and_sorted_inside_steps() -> None:
 
 def test_order_of_fewer_rows_than_a_step_repeats_them() -> None:
     assert sorted(examples.step_order([1, 2, 3], per_step=6, steps=1, seed=0)) == [0, 0, 1, 1, 2, 2]
+
+
+def test_rows_that_are_left_out_are_named(tokenizer: Any) -> None:
+    long = SftRow(question="x " * 400, answer="y", source="mail 7")
+    found = examples.tokenise([ROW, long, ROW, long], tokenizer, "", 300)
+    assert found.dropped == {"longer than 300 tokens": 2}
+    assert len(found.named) == 2
+    assert found.named[0].startswith("Row 2 (mail 7) was left out: it has ")
+    assert found.named[1].startswith("Row 4 (mail 7)")
+
+
+def test_held_out_rows_are_none_that_are_trained_on() -> None:
+    rows = [{"input_ids": [number % 40, 1], "labels": [1], "length": 2} for number in range(100)]
+    taught, held = examples.split(rows, 0.25, seed=3)
+    assert not {row["input_ids"][0] for row in taught} & {row["input_ids"][0] for row in held}
+    assert len(held) == 10  # a quarter of the 40 different ones, each once
+    assert len(taught) == sum(row["input_ids"][0] in {one["input_ids"][0] for one in taught} for row in rows)
+    assert examples.split(rows, 0.25, seed=3) == (taught, held)
+    assert examples.split(rows, 0.0, seed=3) == (rows, [])
+    with pytest.raises(InvalidInput, match=r"cannot be split by eval_share 0\.5"):
+        examples.split(rows[:1], 0.5, seed=3)
