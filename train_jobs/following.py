@@ -6,6 +6,8 @@ reads on. The controller so needs neither the catalog nor MLflow.
 
 import json
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,13 @@ from ray.train import Checkpoint, UserCallback
 from cluster.job_run import JobRun
 
 _SECONDS = 0.5
+_PUBLISH_SECONDS = 5.0
 _START_UP, _TRAINED = 0.1, 0.95  # of the progress bar
 _NOT_FIGURES = ("step", "saved", "done", "dropped", "left_out", "rows", "failed", "repeated_steps")
+
+
+Point = tuple[int, dict[str, float]]
+Publish = Callable[[list[Point]], None]
 
 
 class Recorder(UserCallback):
@@ -34,23 +41,21 @@ class Recorder(UserCallback):
 
 
 class Follower:
-    """Reads the reports while ``with`` lasts; afterwards ``curve``, ``last`` and ``failed`` hold what they said."""
+    """Reads the reports while ``with`` lasts, and tells ``publish`` of new points; afterwards ``last`` and ``failed`` hold what they said,
+    and ``repeated`` how many steps were trained again."""
 
-    def __init__(self, job: JobRun, path: Path, steps: int) -> None:
-        self._job, self._path, self._steps = job, path, steps
+    def __init__(self, job: JobRun, path: Path, steps: int, publish: Publish) -> None:
+        self._job, self._path, self._steps, self._publish = job, path, steps, publish
         self._read = 0
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="follow-training", daemon=True)
-        self._points: dict[int, dict[str, float]] = {}
+        self._seen = 0  # the last step that was told of
+        self._new: list[Point] = []
+        self._published = 0.0
         self.last: dict[str, Any] = {}
         self.failed: str | None = None
         self.losses = 0
         self.repeated = 0
-
-    @property
-    def curve(self) -> list[tuple[int, dict[str, float]]]:
-        """``(step, figures)`` in order; a step that was trained again counts once."""
-        return sorted(self._points.items())
 
     def __enter__(self) -> "Follower":
         self._thread.start()
@@ -60,10 +65,18 @@ class Follower:
         self._over.set()
         self._thread.join()
         self._catch_up()
+        self._tell()
 
     def _follow(self) -> None:
         while not self._over.wait(_SECONDS):
             self._catch_up()
+            if time.monotonic() - self._published > _PUBLISH_SECONDS:
+                self._tell()
+
+    def _tell(self) -> None:
+        points, self._new, self._published = self._new, [], time.monotonic()
+        if points:
+            self._publish(points)
 
     def _catch_up(self) -> None:
         if not self._path.exists():
@@ -87,8 +100,11 @@ class Follower:
             return
         for point in report.pop("points", ()):
             step = int(point.pop("step"))
-            self.repeated += step in self._points
-            self._points[step] = {name: float(value) for name, value in point.items()}
+            if step <= self._seen:
+                self.repeated += 1  # after a loss; the curve has it already
+                continue
+            self._seen = step
+            self._new.append((step, {name: float(value) for name, value in point.items()}))
         self.last = report
 
     def _show(self) -> None:

@@ -12,7 +12,7 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cluster import base_model, ray_lifecycle, unregistered, warm
 from cluster.artifacts import read_rows_file
@@ -29,6 +29,9 @@ from cluster.settings import ROOT, ModelRole, cpu_cores
 from cluster.train_plan import refuse_what_cannot_fit
 from cluster.unregistered import Registration
 from train_jobs import checkpoints, lora
+
+if TYPE_CHECKING:
+    from train_jobs.following import Point, Publish
 
 _KEPT = (
     "train_loss",
@@ -103,9 +106,12 @@ def _train(job: JobRun, plan: Plan, opened: "Future[str]") -> dict[str, Any]:
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="treadle-adapter-") as scratch:
         adapter = Path(scratch) / "adapter"
-        figures, curve = fit(job, plan, adapter, Path(scratch) / "progress.jsonl")
+
+        def publish(points: "list[Point]") -> None:
+            job.registry.log_curves(opened.result(), points)
+
+        figures = fit(job, plan, adapter, Path(scratch) / "progress.jsonl", publish)
         mlflow_id = opened.result()
-        job.registry.log_curves(mlflow_id, curve)
         metrics = {name: float(figures[name]) for name in _KEPT if name in figures}
         job.progress(0.97, "registering the release")
         registration = Registration(
@@ -256,8 +262,8 @@ def worker_task(job: JobRun, plan: Plan, threads: int) -> WorkerTask:
     )
 
 
-def fit(job: JobRun, plan: Plan, adapter: Path, progress: Path) -> tuple[dict[str, Any], list[tuple[int, dict[str, float]]]]:
-    """Train; leaves the adapter's files in ``adapter``. Returns the last figures and the curve as ``(step, figures)`` points."""
+def fit(job: JobRun, plan: Plan, adapter: Path, progress: Path, publish: "Publish") -> dict[str, Any]:
+    """Train; leaves the adapter's files in ``adapter``. ``publish`` gets the curve's points as they come. Returns the last figures."""
     # Figures are fetched when Ray polls; its two seconds would hold back workers that report more often.
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.25")
     if job.settings.ray.address is None:
@@ -293,7 +299,7 @@ def fit(job: JobRun, plan: Plan, adapter: Path, progress: Path) -> tuple[dict[st
             },
         ),
     )
-    with Follower(job, progress, recipe.max_steps) as follower:
+    with Follower(job, progress, recipe.max_steps, publish) as follower:
         result = trainer.fit()
     if follower.failed:
         raise JobFailed(follower.failed)
@@ -304,4 +310,4 @@ def fit(job: JobRun, plan: Plan, adapter: Path, progress: Path) -> tuple[dict[st
         kept = min(result.best_checkpoints, key=lambda one: one[1]["eval_loss"])[0]
     with kept.as_directory() as folder:
         checkpoints.take_adapter(Path(folder), adapter)
-    return {**follower.last, "repeated_steps": follower.repeated}, follower.curve
+    return {**follower.last, "repeated_steps": follower.repeated}

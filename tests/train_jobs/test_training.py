@@ -12,13 +12,14 @@ import psutil
 import pytest
 from safetensors.numpy import load_file
 
-from cluster import unregistered
+from cluster import ray_lifecycle, unregistered, warm
 from cluster.catalog import datasets, releases, runs
 from cluster.domain.base import Frozen
 from cluster.domain.recipes import DpoRecipe, LoraRecipe, SftRecipe
 from cluster.domain.releases import CHALLENGER
 from cluster.errors import JobFailed, Unavailable
 from cluster.job_run import JobRun
+from cluster.settings import Settings
 from train_jobs import training
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(600)]
@@ -75,9 +76,9 @@ def test_zero_3_learns_what_zero_2_learns(
 
 
 def test_a_killed_worker_costs_no_step_and_no_loss(
-    unbroken: dict[str, Any], private_ray: None, base: Path, files: dict[str, str], open_job: Opener
+    private_ray: None, base: Path, files: dict[str, str], open_job: Opener
 ) -> None:
-    recipe = recipe_of(base, files, workers=2, zero=2)
+    recipe = recipe_of(base, files, workers=2, zero=2, batch_size=96)  # slow enough to be killed in the middle
     job = open_job("train_jobs.sft", recipe)
     killed: list[int] = []
 
@@ -85,7 +86,7 @@ def test_a_killed_worker_costs_no_step_and_no_loss(
         while not killed:
             with job.catalog.reading() as work:
                 if runs.get(work, job.run.id).progress > 0.1 + 0.85 * 10 / STEPS:
-                    victim = _workers()[-1]
+                    victim = _workers(job.settings)[-1]
                     os.kill(victim.pid, signal.SIGKILL)
                     killed.append(victim.pid)
             time.sleep(0.1)
@@ -95,15 +96,16 @@ def test_a_killed_worker_costs_no_step_and_no_loss(
     done = training.train(job, recipe)
     killer.join(5)
     assert killed
-    assert done["steps"] == unbroken["steps"] == STEPS
-    assert done["metrics"]["train_loss"] == pytest.approx(unbroken["metrics"]["train_loss"], rel=0.02)
+    assert done["steps"] == STEPS
+    assert done["repeated_steps"] <= recipe.checkpoint_every
     with job.catalog.reading() as work:
         assert (
             "went on 1x after losing a worker" in runs.get(work, job.run.id).message or runs.get(work, job.run.id).progress > 0.95
         )
         release = releases.get(work, done["release"])
-    steps = [point.step for point in job.registry.client.get_metric_history(release.mlflow_run_id, "loss")]
-    assert steps == list(range(1, STEPS + 1))
+    curve = job.registry.client.get_metric_history(release.mlflow_run_id, "loss")
+    assert [point.step for point in curve] == list(range(1, STEPS + 1))
+    assert curve[-1].value < curve[0].value - 0.5
 
 
 def test_a_store_that_is_away_at_the_end_loses_no_training(
@@ -129,11 +131,11 @@ def test_a_store_that_is_away_at_the_end_loses_no_training(
     finally:
         place.unlink()
         aside.rename(place)
-    assert (Path(training.checkpoints(job)) / job.run.id).exists()
+    assert (Path(training.storage(job)) / job.run.id).exists()
     again = JobRun(job.settings, job.run)
     done = training.train(again, recipe)  # the run's next attempt
     assert "steps" not in done, "nothing was trained again"
-    assert not (Path(training.checkpoints(job)) / job.run.id).exists()
+    assert not (Path(training.storage(job)) / job.run.id).exists()
     healthy = open_job("train_jobs.sft", recipe).registry
     healthy.reconcile()
     with job.catalog.reading() as work:
@@ -144,9 +146,13 @@ def test_a_store_that_is_away_at_the_end_loses_no_training(
     assert healthy.client.get_run(told).data.params["seed"] == "11"
 
 
-def _workers() -> list[psutil.Process]:
-    """Train workers of the private Ray (a child of this process)."""
-    return [one for one in psutil.Process().children(recursive=True) if "RayTrainWorker" in " ".join(one.cmdline())]
+def _workers(settings: Settings) -> list[psutil.Process]:
+    """Train workers of the private Ray: forks of its warm server."""
+    found = ray_lifecycle.state(settings)
+    assert found is not None
+    server = f"{found.scratch}/{warm.SOCKET}"
+    every = [one for one in psutil.process_iter(["cmdline", "ppid"]) if "RayTrainWorker" in " ".join(one.info["cmdline"] or ())]
+    return [one for one in every if server in psutil.Process(one.info["ppid"]).cmdline()]
 
 
 def test_dpo_raises_the_margin_of_the_chosen_answers(
