@@ -19,17 +19,10 @@ from cluster.artifacts import Artifacts
 from cluster.catalog import Catalog, agents, questions
 from cluster.domain.agents import ROUTER, Agent
 from cluster.domain.base import Frozen, Name, now
+from cluster.domain.data_recipes import ConversationsRecipe, IngestRecipe, SignalsRecipe
 from cluster.domain.parsing import parse
 from cluster.domain.questions import QuestionSet
-from cluster.domain.recipes import (
-    ConversationsRecipe,
-    DpoRecipe,
-    GateRecipe,
-    IngestRecipe,
-    RouterRecipe,
-    SftRecipe,
-    SignalsRecipe,
-)
+from cluster.domain.recipes import DpoRecipe, GateRecipe, RouterRecipe, SftRecipe
 from cluster.domain.runs import Run
 from cluster.domain.triggers import Decision, Ground, Known, TriggerRecipe, decide
 from cluster.errors import InvalidInput, NotFound

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 from pydantic_core import from_json
 
-from cluster.domain.recipes import ConversationsRecipe
+from cluster.domain.data_recipes import ConversationsRecipe
 from data_jobs.chat_formats import ANSWER, QUESTION, ROLE, TEXT, TURNS, LogMessage, Thread, Unusable, key_of, named, parsed
 from data_jobs.extract.encoding import decode
 from data_jobs.extract.part import NotText

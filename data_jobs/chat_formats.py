@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
-from cluster.domain.recipes import ConversationsRecipe
+from cluster.domain.data_recipes import ConversationsRecipe
 
 Record = Mapping[str, Any]
 M = TypeVar("M", bound=BaseModel)

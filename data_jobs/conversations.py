@@ -24,9 +24,9 @@ from pydantic import TypeAdapter
 
 from cluster import job_run
 from cluster.catalog import forgotten
+from cluster.domain.data_recipes import ConversationsRecipe
 from cluster.domain.datasets import Row
 from cluster.domain.documents import Dropped, Quarantined, is_of
-from cluster.domain.recipes import ConversationsRecipe
 from cluster.errors import InvalidInput
 from cluster.job_run import JobRun
 from data_jobs import datasets

@@ -8,8 +8,8 @@ from cluster.artifacts import Artifacts
 from cluster.catalog import Work, datasets
 from cluster.domain.base import digest_of
 from cluster.domain.conversations import Message
+from cluster.domain.data_recipes import WashRecipe
 from cluster.domain.datasets import Dataset, DatasetKind, Row, rows_digest
-from cluster.domain.recipes import WashRecipe
 from cluster.errors import Conflict, InvalidInput
 from data_jobs.masking import masked
 

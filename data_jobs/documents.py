@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from cluster.domain.base import digest_of
+from cluster.domain.data_recipes import IngestRecipe
 from cluster.domain.documents import Document, Dropped, Kept, Quarantined, document_id
-from cluster.domain.recipes import IngestRecipe
 from data_jobs.duplicates import signature
 from data_jobs.extract.bounded import Extractor
 from data_jobs.extract.part import Options, Part, Unreadable

@@ -11,8 +11,8 @@ import numpy as np
 
 from cluster.artifacts import Artifacts, Bundle
 from cluster.domain.base import digest_of
+from cluster.domain.data_recipes import IngestRecipe
 from cluster.domain.documents import Passage
-from cluster.domain.recipes import IngestRecipe
 from cluster.embedding import Embedder
 from cluster.passage_index import FORMAT, IndexBuilder, PassageIndex
 from data_jobs.chunk import chunk

@@ -21,8 +21,8 @@ from typing import Any, NamedTuple
 
 from cluster import job_run
 from cluster.catalog import Work, corpora, forgotten
+from cluster.domain.data_recipes import IngestRecipe
 from cluster.domain.documents import CorpusVersion, Dropped, IngestReport, Quarantined, document_id, is_of
-from cluster.domain.recipes import IngestRecipe
 from cluster.embedding import dimension_of, embedder_name
 from cluster.errors import InvalidInput, NotFound
 from cluster.job_run import JobRun

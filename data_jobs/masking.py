@@ -12,7 +12,7 @@ from typing import Any
 
 import re2
 
-from cluster.domain.recipes import WashRecipe
+from cluster.domain.data_recipes import WashRecipe
 from cluster.errors import InvalidInput
 from data_jobs.credentials import FINDERS as SECRETS
 from data_jobs.phones import GATE as PHONE

@@ -14,8 +14,8 @@ from typing import Any
 from cluster import job_run
 from cluster.catalog import Work, conversations, questions
 from cluster.catalog import signals as catalog_signals
+from cluster.domain.data_recipes import SignalsRecipe, WashRecipe
 from cluster.domain.datasets import Dataset, Row
-from cluster.domain.recipes import SignalsRecipe, WashRecipe
 from cluster.domain.signals import Consequence, consequences
 from cluster.job_run import JobRun
 from data_jobs import datasets

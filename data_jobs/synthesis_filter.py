@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from cluster.domain.data_recipes import SynthesiseRecipe
 from cluster.domain.documents import Passage
-from cluster.domain.recipes import SynthesiseRecipe
 from cluster.embedding import Embedder, Vectors
 from data_jobs.synthesis_checks import Pair, normalised, refusal
 from data_jobs.synthesis_refiner import Refiner, together

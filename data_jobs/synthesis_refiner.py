@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 
 from cluster.chat_client import Answer, ChatClient, estimated_tokens
 from cluster.domain.base import digest_of
+from cluster.domain.data_recipes import SynthesiseRecipe
 from cluster.domain.documents import Passage
-from cluster.domain.recipes import SynthesiseRecipe
 from cluster.errors import InvalidInput, Unavailable
 from data_jobs.synthesis_checks import Pair
 from data_jobs.synthesis_journal import Entry, Journal

@@ -23,9 +23,9 @@ from cluster import job_run
 from cluster.catalog import corpora
 from cluster.chat_client import ChatClient, estimated_tokens
 from cluster.domain.base import digest_of
+from cluster.domain.data_recipes import SynthesiseRecipe
 from cluster.domain.datasets import SftRow
 from cluster.domain.documents import CorpusVersion, Passage
-from cluster.domain.recipes import SynthesiseRecipe
 from cluster.embedding import Embedder
 from cluster.errors import InvalidInput, RecipeError
 from cluster.job_run import JobRun

@@ -9,9 +9,9 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from cluster.domain.conversations import Message
+from cluster.domain.data_recipes import ConversationsRecipe, WashRecipe
 from cluster.domain.datasets import DpoRow, RouterRow, Row, SftRow
 from cluster.domain.documents import Dropped, Quarantined
-from cluster.domain.recipes import ConversationsRecipe, WashRecipe
 from cluster.embedding import DEFAULT
 from data_jobs.categories import Categories
 from data_jobs.chat_files import Place, conversations

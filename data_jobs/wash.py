@@ -13,8 +13,8 @@ from typing import Any
 
 import re2
 
+from cluster.domain.data_recipes import WashRecipe
 from cluster.domain.documents import Document, Dropped, Kept
-from cluster.domain.recipes import WashRecipe
 from cluster.errors import InvalidInput
 from data_jobs.boilerplate import without_boilerplate
 from data_jobs.language import known_languages, language_of

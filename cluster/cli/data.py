@@ -9,9 +9,9 @@ import typer
 from cluster.catalog import corpora, datasets, forgotten
 from cluster.cli.console import AskedMode, Detach, Json, emit, home, note, table
 from cluster.domain.base import Frozen
+from cluster.domain.data_recipes import ConversationsRecipe, IngestRecipe, SynthesiseRecipe
 from cluster.domain.forgetting import Held
 from cluster.domain.parsing import parse
-from cluster.domain.recipes import ConversationsRecipe, IngestRecipe, SynthesiseRecipe
 from cluster.errors import InvalidInput, RecipeError
 from cluster.settings import read_yaml
 

@@ -6,7 +6,7 @@ import typer
 
 from cluster.catalog import signals
 from cluster.cli.console import Detach, Json, emit, home, table
-from cluster.domain.recipes import SignalsRecipe
+from cluster.domain.data_recipes import SignalsRecipe
 
 app = typer.Typer(no_args_is_help=True)
 

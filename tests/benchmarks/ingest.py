@@ -32,7 +32,7 @@ from typing import Any
 import psutil
 
 from cluster.catalog import Catalog, runs
-from cluster.domain.recipes import IngestRecipe
+from cluster.domain.data_recipes import IngestRecipe
 from cluster.domain.runs import Run
 from cluster.embedding import DEFAULT, model_directory
 from cluster.job_run import JobRun

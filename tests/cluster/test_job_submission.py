@@ -3,7 +3,7 @@
 import pytest
 
 from cluster.catalog import runs
-from cluster.domain.recipes import SignalsRecipe
+from cluster.domain.data_recipes import SignalsRecipe
 from cluster.domain.runs import Run
 from cluster.job_submission import Submitter
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cluster.domain.recipes import ConversationsRecipe
+from cluster.domain.data_recipes import ConversationsRecipe
 from data_jobs import chat_files
 from data_jobs.chat_files import conversations
 from data_jobs.chat_formats import Thread, Unusable

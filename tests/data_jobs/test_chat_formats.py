@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from cluster.domain.recipes import ConversationsRecipe
+from cluster.domain.data_recipes import ConversationsRecipe
 from data_jobs.chat_formats import LogMessage, Thread, Unusable, moment, named, parsed
 
 

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from cluster.catalog import datasets
+from cluster.domain.data_recipes import ConversationsRecipe
 from cluster.domain.datasets import SftRow, rows_digest
-from cluster.domain.recipes import ConversationsRecipe
 from cluster.errors import Conflict, InvalidInput
 from cluster.job_run import JobRun
 from data_jobs.conversations import convert

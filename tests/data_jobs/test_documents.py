@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from cluster.domain.data_recipes import IngestRecipe
 from cluster.domain.documents import Dropped, Quarantined
-from cluster.domain.recipes import IngestRecipe
 from cluster.settings import SourcesSettings
 from data_jobs.documents import document_of, how_read, read_group, read_piece, refusal_of
 from data_jobs.on_ray import Row

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from cluster.domain.data_recipes import IngestRecipe
 from cluster.domain.documents import Passage
-from cluster.domain.recipes import RECIPES, IngestRecipe
+from cluster.domain.recipes import RECIPES
 from cluster.settings import ROOT, SourcesSettings, load_recipe
 from data_jobs.index import as_embedded, corpus_digest, how_indexed
 from data_jobs.sources import gather

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from cluster.catalog import corpora, runs
-from cluster.domain.recipes import IngestRecipe
+from cluster.domain.data_recipes import IngestRecipe
 from cluster.embedding import Embedder
 from cluster.errors import InvalidInput
 from cluster.job_run import JobRun

@@ -19,8 +19,8 @@ import pytest
 
 from cluster.artifacts import Artifacts
 from cluster.catalog import Catalog, corpora
+from cluster.domain.data_recipes import IngestRecipe
 from cluster.domain.documents import CorpusVersion
-from cluster.domain.recipes import IngestRecipe
 from cluster.embedding import Embedder
 from cluster.job_run import JobRun
 from cluster.passage_index import PassageIndex

@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-from cluster.domain.recipes import WashRecipe
+from cluster.domain.data_recipes import WashRecipe
 from cluster.errors import InvalidInput
 from data_jobs.masking import Masker, check_masking, masked
 

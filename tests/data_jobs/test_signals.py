@@ -8,8 +8,8 @@ from cluster.artifacts import Artifacts
 from cluster.catalog import conversations, datasets, questions
 from cluster.catalog import signals as recorded
 from cluster.domain.conversations import Citation, Route, Turn
+from cluster.domain.data_recipes import SignalsRecipe
 from cluster.domain.datasets import DpoRow, RouterRow, SftRow
-from cluster.domain.recipes import SignalsRecipe
 from cluster.domain.signals import Signal
 from cluster.domain.validation import Validation
 from cluster.errors import TreadleError

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from cluster.catalog import corpora, datasets
+from cluster.domain.data_recipes import SynthesiseRecipe
 from cluster.domain.datasets import SftRow
 from cluster.domain.documents import CorpusVersion, Document, Passage
-from cluster.domain.recipes import SynthesiseRecipe
 from cluster.embedding import Embedder
 from cluster.errors import Conflict, InvalidInput, RecipeError, Unavailable
 from cluster.job_run import JobRun

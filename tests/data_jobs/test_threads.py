@@ -7,9 +7,9 @@ import pytest
 from pydantic import ValidationError
 
 from cluster.domain.conversations import Message
+from cluster.domain.data_recipes import ConversationsRecipe
 from cluster.domain.datasets import DpoRow, RouterRow, SftRow
 from cluster.domain.documents import Dropped
-from cluster.domain.recipes import ConversationsRecipe
 from data_jobs.threads import Thread, read_threads, rows_of
 
 

@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from cluster.domain.data_recipes import WashRecipe
 from cluster.domain.documents import Document, Dropped, Kept
-from cluster.domain.recipes import WashRecipe
 from cluster.errors import InvalidInput
 from data_jobs.wash import check, text_digest, wash, washed
 

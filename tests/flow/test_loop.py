@@ -14,7 +14,8 @@ from mlflow import MlflowClient
 from cluster.access import own_key
 from cluster.artifacts import file_digest
 from cluster.catalog import corpora, datasets, questions, releases, runs, signals
-from cluster.domain.recipes import GateRecipe, IngestRecipe, SignalsRecipe
+from cluster.domain.data_recipes import IngestRecipe, SignalsRecipe
+from cluster.domain.recipes import GateRecipe
 from cluster.domain.releases import CHAMPION
 from cluster.domain.runs import Run
 from cluster.errors import JobFailed
