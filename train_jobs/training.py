@@ -210,7 +210,8 @@ def _dataset_of_file(job: JobRun, name: str, kind: DatasetKind, file: Path) -> D
         if row.kind != kind:
             raise InvalidInput(f"{file}, row {number} is a {row.kind} row; this job needs {kind} rows.")
     bundle = job.artifacts.write_rows(rows)
-    dataset = Dataset(digest=rows_digest(rows), name=f"{name}-{kind}-rows", kind=kind, agent=name, rows=len(rows), uri=bundle.uri)
+    called = f"{name[:48].rstrip('._-')}-{kind}-rows"  # a dataset's name has 64 characters at most
+    dataset = Dataset(digest=rows_digest(rows), name=called, kind=kind, agent=name, rows=len(rows), uri=bundle.uri)
     with job.catalog.transaction() as work:
         datasets.add(work, dataset)
     return dataset

@@ -213,7 +213,7 @@ def test_only_the_champion_that_was_compared_with_is_replaced(contest: Contest) 
     contest.job.registry.promote(rival.ref)
     verdict = contest.judge(challenger, champion=contest.champion.ref)
     assert (verdict.verdict, verdict.promoted) == ("keep", False)
-    assert "run the gate again" in verdict.reasons[0]
+    assert "judge it again" in verdict.reasons[0]
     assert contest.crowned() == rival.version
 
 
