@@ -144,7 +144,8 @@ def _judge(
             measured.append(found)
             before += len(asked.questions)
         comparisons.append(compare(asked, measured[0], measured[1], recipe.confidence, leaks.get(asked.name, ())))
-    return decide(comparisons, recipe.tolerance, recipe.confidence, recipe.max_leaked)
+    first = split_ref(pair[0])[1] == BASE_VERSION
+    return decide(comparisons, recipe.tolerance, recipe.confidence, recipe.max_leaked, first)
 
 
 def _promote(job: JobRun, recipe: GateRecipe, challenger: Release, verdict: Verdict) -> Verdict:
