@@ -10,7 +10,7 @@ from cluster.catalog import Catalog, datasets, questions, releases, runs
 from cluster.domain.agents import BASE_VERSION
 from cluster.domain.base import Frozen, now
 from cluster.domain.datasets import RouterRow
-from cluster.domain.intervals import Rate, rate_of, sign_test
+from cluster.domain.intervals import Rate, either_side, rate_of
 from cluster.domain.questions import Evaluation, Question, QuestionResult
 from cluster.domain.versions import split_ref
 from cluster.errors import NotFound, TreadleError
@@ -250,7 +250,7 @@ def beside(one: Evaluation, other: Evaluation) -> Against:
         rate=_rate(other.results),
         newly_right=better,
         newly_wrong=worse,
-        p=sign_test(better, worse),
+        p=either_side(better, worse),
     )
 
 

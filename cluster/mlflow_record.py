@@ -212,27 +212,40 @@ class MlflowRecord:
             return str(self.client.get_experiment_by_name(name).experiment_id)
 
     def tell_again(self) -> int:
-        """Tell MLflow everything that waits; returns of how many runs. Raises Unavailable with MLflow's words when it still does not
-        take something; what it took does not wait any more."""
+        """Tell MLflow everything that waits; returns of how many runs. What waits of a run that was deleted in MLflow is let go. Raises
+        Unavailable with MLflow's words when it still does not take something; what it took does not wait any more."""
         self._silent_until = 0.0
         self._take_in()
         with self._catalog.reading() as work:
             waiting = {run: untold.of_run(work, run) for run in untold.runs(work)}
+        told = 0
         for run, entries in waiting.items():
             try:
                 told_as = self._known_as(run)
                 for entry in entries:
                     told_as = self._say(told_as, entry.body)
+                self._opened[run] = told_as
+                told += 1
             except Exception as error:
-                raise Unavailable(
-                    f"MLflow at {self._settings.mlflow_url} does not take what waits of run {run.removeprefix(WAITING)}: "
-                    f"{one_sentence(error)}; start it (treadle up), then treadle releases reconcile."
-                ) from None
-            self._opened[run] = told_as
+                if not self._deleted(run):
+                    raise Unavailable(
+                        f"MLflow at {self._settings.mlflow_url} does not take what waits of run {run.removeprefix(WAITING)}: "
+                        f"{one_sentence(error)}; start it (treadle up), then treadle releases reconcile."
+                    ) from None
+                log.warning("MLflow's run %s was deleted there; what waited for it is let go.", run)
             with self._catalog.transaction() as work:
                 for entry in entries:
                     untold.told(work, entry)
-        return len(waiting)
+        return told
+
+    def _deleted(self, run: str) -> bool:
+        """Whether MLflow answers that it has no such run, or has it among the deleted ones."""
+        if run.startswith(WAITING):  # never opened, so never deleted
+            return False
+        try:
+            return bool(self.client.get_run(run).info.lifecycle_stage == "deleted")
+        except Exception as error:  # MLflow's own class is not imported for this
+            return getattr(error, "error_code", None) == "RESOURCE_DOES_NOT_EXIST"
 
     def _known_as(self, run: str) -> str:
         """MLflow's id of a run; the stand-in itself where MLflow does not know it yet."""

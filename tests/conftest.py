@@ -22,18 +22,7 @@ from cluster.artifacts import Artifacts
 from cluster.catalog import Catalog
 from cluster.domain.agents import Agent
 from cluster.settings import Settings, load_settings
-
-SETTINGS = """
-profile: laptop
-models: configs/models.yaml
-profiles:
-  laptop:
-    ray: {logical_cpus: 16, object_store_gib: 0.3, gcs_port: 0, dashboard_port: 0}
-    serve: {port: 0}
-    mlflow: {port: 0}
-    engine: {device: cpu, dtype: float32, kv_cache_gib: 0.5, max_model_len: 1024, max_lora_rank: 32, max_loras: 4, enforce_eager: true}
-"""
-
+from tests.benchmarks.laptop import write_settings
 
 # The same examples in every run: a change fails its tests, and chance does not.
 hypothesis.settings.register_profile("treadle", derandomize=True, deadline=None)
@@ -57,9 +46,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 @pytest.fixture(scope="session")
 def settings_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Settings for this machine, every port a free one."""
-    file = tmp_path_factory.mktemp("settings") / "treadle.yaml"
-    file.write_text(SETTINGS)
-    return file
+    return write_settings(tmp_path_factory.mktemp("settings"))
 
 
 @pytest.fixture

@@ -10,9 +10,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import fsspec
+
 from cluster.artifacts import file_digest, write_whole
 
 _SEAL = "sealed-{rank}.json"
+_LIST = "checkpoint_manager_snapshot.json"  # Ray Train's, written in place
 
 
 def seal(folder: Path, rank: int, world: int, step: int) -> None:
@@ -57,6 +60,26 @@ def newest_whole(folders: Iterable[Path]) -> tuple[Path | None, list[str]]:
             return folder, passed
         passed.append(f"Checkpoint {folder.name} is broken ({wrong}); training goes on from the one before.")
     return None, passed
+
+
+def mend_list(place: str) -> str | None:
+    """Removes Ray Train's list of a run's checkpoints (``place``: the run's folder or address) when it is cut short or names what is
+    gone: Ray would refuse the run for good, and workers find checkpoints by their seals. Returns what was wrong with it."""
+    filesystem, root = fsspec.core.url_to_fs(place)
+    file = f"{root}/{_LIST}"
+    if not filesystem.exists(file):
+        return None
+    try:
+        listed = [one["checkpoint_dir_name"] for one in json.loads(filesystem.cat_file(file))["checkpoint_results"]]
+    except (ValueError, KeyError, TypeError):
+        wrong = "is cut short"
+    else:
+        missing = [name for name in listed if not filesystem.exists(f"{root}/{name}")]
+        if not missing:
+            return None
+        wrong = f"names {missing[0]}, which is gone"
+    filesystem.rm_file(file)
+    return f"The list of checkpoints {_LIST} {wrong}; the newest whole one is looked for instead."
 
 
 def take_adapter(folder: Path, target: Path) -> None:

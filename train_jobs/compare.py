@@ -2,10 +2,11 @@
 
 from typing import Collection, Sequence
 
-from cluster.domain.questions import Evaluation, QuestionResult, QuestionSet
+from cluster.domain.intervals import either_side, sign_test
+from cluster.domain.questions import Evaluation, QuestionSet
 from cluster.domain.verdicts import Comparison, Leak, SliceComparison, Verdict
 from cluster.errors import InvalidInput
-from train_jobs.paired import holm, paired_interval, sign_test, telling
+from train_jobs.paired import holm, paired_interval, telling
 
 INTERVAL_AT_LEAST = 5  # questions; below it an interval says nothing
 STRICT = ("regression", "guard")  # purposes where no question may break
@@ -32,13 +33,12 @@ def compare(
     was = {result.question_id: result for result in champion.results}
     leaked = {leak.question_id for leak in leaks}
     left = [result for result in challenger.results if result.question_id not in leaked]
-    silent = {one.question_id for one in left if not (_answered(one) and _answered(was[one.question_id]))}
+    silent = {one.question_id for one in left if not (one.answered and was[one.question_id].answered)}
     pairs: list[Pair] = [
         (one.question_id, was[one.question_id].passed, one.passed, one.slices) for one in left if one.question_id not in silent
     ]
     before, after = [pair[1] for pair in pairs], [pair[2] for pair in pairs]
     fixed, broken = _differing(pairs)
-    p_better, p_worse = sign_test(len(fixed), len(broken)), sign_test(len(broken), len(fixed))
     slices = _slices(pairs, (1 - confidence) / 2)
     rates = [sum(passed) / max(1, len(pairs)) for passed in (before, after)]
     return Comparison(
@@ -49,9 +49,9 @@ def compare(
         challenger_rate=rates[1],
         difference=rates[1] - rates[0],
         interval=paired_interval(before, after, confidence) if len(pairs) >= INTERVAL_AT_LEAST else None,
-        p=min(1.0, 2 * min(p_better, p_worse)),
-        p_better=p_better,
-        p_worse=p_worse,
+        p=either_side(len(fixed), len(broken)),
+        p_better=sign_test(len(fixed), len(broken)),
+        p_worse=sign_test(len(broken), len(fixed)),
         slices=slices,
         worse_slices=tuple(one.name for one in slices if one.worse),
         broken=broken,
@@ -59,10 +59,6 @@ def compare(
         leaked=tuple(leaks),
         unanswered=tuple(one.question_id for one in left if one.question_id in silent),
     )
-
-
-def _answered(result: QuestionResult) -> bool:
-    return bool(getattr(result, "answered", True))
 
 
 def _differing(pairs: Sequence[Pair]) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -26,6 +26,7 @@ from train_jobs.compare import compare, decide
 from train_jobs.evaluate import known, measure, question_sets, resolve
 
 _ALWAYS: tuple[Purpose, ...] = ("regression", "forgetting", "guard")
+_PASSED, _WAIVED = "passed the gate: ", "waived: "  # how the reason of a promotion begins
 _ROUNDS = 2  # comparisons, should the champion change during the first
 
 
@@ -44,13 +45,18 @@ def run(job: JobRun, recipe: GateRecipe) -> dict[str, Any]:
     compared: list[str] = []
     while True:
         champion = resolve(job, recipe.champion or _present(job, challenger.agent))
-        if champion == challenger.ref:
+        before = _promoted_before(job, challenger) if champion == challenger.ref else None
+        if champion == challenger.ref and before is None:
             raise InvalidInput(f"{challenger.ref} is the champion already; there is nothing to compare.")
+        champion = before or champion
         compared.append(champion)
         found = _judge(job, recipe, (champion, challenger.ref), sets, leaks)
         verdict = found.model_copy(
             update={"notes": (*found.notes, *notes), "missing": missing, "champion": champion, "challenger": challenger.ref}
         )
+        if before:
+            verdict = _told(recipe, verdict)
+            break
         if not recipe.promote or (verdict.verdict == "keep" and recipe.waive is None):
             break
         try:
@@ -152,13 +158,30 @@ def _promote(job: JobRun, recipe: GateRecipe, challenger: Release, verdict: Verd
     """Raises Conflict when the champion is not the one compared with, and IntegrityError when the adapter's bytes have changed."""
     _verify(job, challenger)
     why = " ".join(verdict.reasons)
-    waived = recipe.waive if verdict.verdict == "keep" else None
+    told = _told(recipe, verdict)
     version = split_ref(verdict.champion)[1]
     expected = None if version == BASE_VERSION else version
-    reason = f"waived: {waived} (the gate said keep: {why})" if waived else f"passed the gate: {why}"
+    reason = f"{_WAIVED}{told.waived} (the gate said keep: {why})" if told.waived else f"{_PASSED}{why}"
     job.registry.promote(challenger.ref, reason, expected=expected)
+    return told
+
+
+def _told(recipe: GateRecipe, verdict: Verdict) -> Verdict:
+    """The verdict on a challenger that is promoted."""
+    waived = recipe.waive if verdict.verdict == "keep" else None
     notes = verdict.notes if waived or not recipe.waive else (*verdict.notes, "The waiver was not needed.")
     return verdict.model_copy(update={"promoted": True, "waived": waived, "notes": notes})
+
+
+def _promoted_before(job: JobRun, challenger: Release) -> str | None:
+    """The champion that an attempt of this run, killed before it could say so, put the challenger in the place of."""
+    with job.catalog.reading() as work:
+        moves = releases.moves(work, challenger.agent)
+    last = moves[-1] if moves else None
+    ours = last and last.after == challenger.version and last.reason.startswith((_PASSED, _WAIVED))
+    if last is None or not ours or last.moved_at < job.run.created_at:
+        return None
+    return f"{challenger.agent}@{last.before or BASE_VERSION}"
 
 
 def _verify(job: JobRun, release: Release) -> None:

@@ -1,9 +1,8 @@
-"""Statistics of two releases on the same questions: bootstrap interval, sign test, Holm's correction.
+"""Statistics of two releases on the same questions: bootstrap interval and Holm's correction.
 
 They treat questions as drawn at random from those that matter, and say nothing of questions unlike them.
 """
 
-import math
 from typing import Mapping, Sequence
 
 import numpy as np
@@ -19,7 +18,7 @@ def paired_interval(
 
     Efron and Tibshirani, An Introduction to the Bootstrap, 1993, ch. 13; for systems compared on one test set: Koehn, Statistical
     Significance Tests for Machine Translation Evaluation, EMNLP 2004. A paired difference is -1, 0 or +1, so a resample is a multinomial
-    draw of their counts. Where the releases differ on a handful of questions it is too narrow; ``sign_test`` is exact there.
+    draw of their counts. Where the releases differ on a handful of questions it is too narrow; the sign test is exact there.
     """
     differences = np.asarray(challenger, dtype=np.int64) - np.asarray(champion, dtype=np.int64)
     n = len(differences)
@@ -29,20 +28,6 @@ def paired_interval(
     tail = (1 - confidence) / 2
     low, high = np.quantile(means, [tail, 1 - tail])
     return float(low), float(high)
-
-
-def sign_test(for_it: int, against: int) -> float:
-    """One-sided p of the exact sign test: how often a fair coin falls ``for_it`` times or more in ``for_it + against`` throws.
-
-    On pairs of passed and failed it is McNemar's exact test (McNemar, Note on the sampling error of the difference between correlated
-    proportions, 1947). Two-sided: twice the smaller of both directions, 1 at most.
-    """
-    thrown = for_it + against
-    term = total = math.comb(thrown, for_it)
-    for heads in range(for_it, thrown):
-        term = term * (thrown - heads) // (heads + 1)
-        total += term
-    return float(total / 2**thrown)
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:

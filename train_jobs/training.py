@@ -5,6 +5,7 @@ store under the run's id, so a run that is started again (another attempt, a res
 removed when the release is registered.
 """
 
+import logging
 import os
 import shutil
 import tempfile
@@ -33,6 +34,7 @@ from train_jobs import checkpoints, lora
 if TYPE_CHECKING:
     from train_jobs.following import Point, Publish
 
+log = logging.getLogger(__name__)
 _KEPT = (
     "train_loss",
     "eval_loss",
@@ -300,6 +302,8 @@ def fit(job: JobRun, plan: Plan, adapter: Path, progress: Path, publish: "Publis
             },
         ),
     )
+    if wrong := checkpoints.mend_list(f"{storage(job)}/{job.run.id}"):
+        log.warning(wrong)
     with Follower(job, progress, recipe.max_steps, publish) as follower:
         result = trainer.fit()
     if follower.failed:

@@ -52,8 +52,10 @@ def run(task: "WorkerTask") -> None:
 
     logging.disable(logging.INFO)  # Ray and TRL say every step twice
     with ExitStack() as stack:
-        found, passed = checkpoints.newest_whole(_reported(stack))
-        for sentence in passed if rank == 0 else ():
+        found, sentences = checkpoints.newest_whole(_kept(stack))
+        if found is not None:
+            sentences.append(f"Training goes on from step {checkpoints.step_of(found)}.")
+        for sentence in sentences if rank == 0 else ():
             print(sentence, flush=True)
         try:
             fit(task, send, found)
@@ -61,15 +63,19 @@ def run(task: "WorkerTask") -> None:
             ray.train.report({"failed": error.message})
 
 
-def _reported(stack: ExitStack) -> Iterator[Path]:
-    """The run's checkpoints, newest first, each on this machine while ``stack`` lasts."""
+def _kept(stack: ExitStack) -> Iterator[Path]:
+    """The run's checkpoints, newest first, each on this machine while ``stack`` lasts: those in its folder, whether or not the controller
+    came to list them before it died (Ray names them by their moment)."""
     import ray.train
+    from pyarrow.fs import FileSelector, FileType
 
-    if ray.train.get_checkpoint() is None:
-        return
-    for one in reversed(ray.train.get_all_reported_checkpoints()):
+    storage = ray.train.get_context().get_storage()
+    files = storage.storage_filesystem
+    found = files.get_file_info(FileSelector(storage.experiment_fs_path, allow_not_found=True))
+    folders = [one for one in found if one.type == FileType.Directory and one.base_name.startswith("checkpoint_")]
+    for one in sorted(folders, key=lambda folder: folder.base_name, reverse=True):
         try:
-            yield Path(stack.enter_context(one.checkpoint.as_directory()))
+            yield Path(stack.enter_context(ray.train.Checkpoint(one.path, files).as_directory()))
         except OSError:  # gone meanwhile
             continue
 

@@ -1,4 +1,4 @@
-"""Rates with the interval that their number of questions allows."""
+"""What a number of questions allows to be said: intervals of rates, and the sign test of changed answers."""
 
 import math
 
@@ -31,8 +31,20 @@ def rate_of(hits: int, n: int) -> Rate:
     return Rate(hits=hits, n=n, rate=share, low=max(0.0, low), high=min(1.0, high))
 
 
-def sign_test(better: int, worse: int) -> float:
-    """Two-sided p-value of the sign test: how likely so uneven a split of the changed questions is when neither side is better."""
-    n, least = better + worse, min(better, worse)
-    tail = sum(math.comb(n, k) for k in range(least + 1))
-    return min(1.0, float(2 * tail / (1 << n)))
+def sign_test(for_it: int, against: int) -> float:
+    """One-sided p of the exact sign test: how often a fair coin falls ``for_it`` times or more in ``for_it + against`` throws.
+
+    On pairs of passed and failed it is McNemar's exact test (McNemar, Note on the sampling error of the difference between correlated
+    proportions, 1947).
+    """
+    thrown = for_it + against
+    term = total = math.comb(thrown, for_it)
+    for heads in range(for_it, thrown):
+        term = term * (thrown - heads) // (heads + 1)
+        total += term
+    return float(total / 2**thrown)
+
+
+def either_side(better: int, worse: int) -> float:
+    """Two-sided p of the exact sign test: how likely so uneven a split of the changed questions is when neither side is better."""
+    return min(1.0, 2 * min(sign_test(better, worse), sign_test(worse, better)))

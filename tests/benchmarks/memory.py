@@ -17,21 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from laptop import write_settings
 
 from cluster.domain import memory
 from cluster.domain.model_shapes import shape_of
 from cluster.domain.recipes import DpoRecipe, SftRecipe, TrainRecipe
 
-SETTINGS = """
-profile: laptop
-models: configs/models.yaml
-profiles:
-  laptop:
-    ray: {logical_cpus: 16, object_store_gib: 0.3, gcs_port: 0, dashboard_port: 0}
-    serve: {port: 0}
-    mlflow: {port: 0}
-    engine: {device: cpu, max_lora_rank: 64}
-"""
 STEPS = 2
 STARTER = {"base": "starter", "max_length": 1000}
 LARGE = {"base": "large", "max_length": 512}
@@ -153,8 +144,8 @@ def main() -> int:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="treadle-memory-") as folder:
         scratch = Path(folder)
-        (scratch / "treadle.yaml").write_text(SETTINGS)
-        os.environ |= {"TREADLE_HOME": str(scratch / "home"), "TREADLE_SETTINGS": str(scratch / "treadle.yaml")}
+        settings_file = write_settings(scratch, max_lora_rank=64)
+        os.environ |= {"TREADLE_HOME": str(scratch / "home"), "TREADLE_SETTINGS": str(settings_file)}
         from cluster import ray_lifecycle
         from cluster.catalog import Catalog, agents, runs
         from cluster.domain.agents import Agent

@@ -24,6 +24,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from laptop import write_settings
 from training_rows import BASE, PROMPT, rows_of
 
 ROOT = Path(__file__).parents[2]
@@ -215,14 +216,7 @@ def on_ray(rows: list[dict[str, Any]], given: argparse.Namespace, scratch: Path)
     """Starts a cluster of its own in a home of its own; ends it."""
     file = scratch / "rows.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    settings_file = scratch / "treadle.yaml"
-    laptop = {
-        "ray": {"logical_cpus": 16, "object_store_gib": 0.3, "gcs_port": 0, "dashboard_port": 0},
-        "serve": {"port": 0},
-        "mlflow": {"port": 0},
-        "engine": {"device": "cpu", "dtype": "float32", "max_lora_rank": 32},
-    }
-    settings_file.write_text(json.dumps({"profile": "laptop", "models": "configs/models.yaml", "profiles": {"laptop": laptop}}))
+    settings_file = write_settings(scratch)
     os.environ |= {"TREADLE_HOME": str(scratch / "home"), "TREADLE_SETTINGS": str(settings_file)}
     from cluster import ray_lifecycle
     from cluster.catalog import Catalog, agents

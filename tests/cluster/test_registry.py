@@ -101,6 +101,17 @@ def test_mlflow_unreachable_loses_nothing_and_is_told_later(registry, settings, 
     assert version.tags["semver"] == "0.1.0"
 
 
+def test_what_waits_of_a_run_that_was_deleted_in_mlflow_holds_nothing_else_up(registry, settings, catalog, artifacts):
+    deleted, kept = registry.start_run("linux", "run_1", {}), registry.start_run("linux", "run_2", {})
+    silent = Registry(settings.model_copy(update={"mlflow_url": "http://127.0.0.1:1"}), catalog, artifacts)
+    for run in (deleted, "0" * 32, kept):  # the second was removed for good
+        silent.log_curves(run, [(1, {"loss": 2.0})])
+    registry.client.delete_run(deleted)
+    assert registry.reconcile().runs == 1
+    assert [point.value for point in registry.client.get_metric_history(kept, "loss")] == [2.0]
+    assert registry.reconcile().runs == 0
+
+
 def test_the_diff_counts_rows(registry, tmp_path, catalog, artifacts, dataset):
     from cluster.catalog import datasets
 

@@ -11,6 +11,7 @@ from cluster import ray_lifecycle
 from cluster.catalog import Catalog, agents, runs
 from cluster.domain.agents import Agent
 from cluster.domain.base import Frozen
+from cluster.domain.recipes import EvaluateRecipe
 from cluster.domain.runs import Run
 from cluster.job_run import JobRun
 from cluster.settings import Settings, load_settings
@@ -130,6 +131,14 @@ def package_job(trainers_home: Settings) -> Opener:
 @pytest.fixture
 def open_job(package_job: Opener) -> Opener:
     return package_job
+
+
+@pytest.fixture
+def job(open_job: Opener) -> Iterator[JobRun]:
+    """A run of an evaluation."""
+    made = open_job("train_jobs.evaluate", EvaluateRecipe(release="a@0.1.0", question_sets=("s",)))
+    yield made
+    made.catalog.close()
 
 
 @pytest.fixture(scope="package")

@@ -52,3 +52,28 @@ def test_nothing_whole_is_nothing(tmp_path: Path) -> None:
 def test_the_adapter_alone_is_taken_out(tmp_path: Path) -> None:
     checkpoints.take_adapter(made(tmp_path / "a", 1), tmp_path / "out")
     assert {file.name for file in (tmp_path / "out").iterdir()} == {"adapter_model.safetensors", "adapter_config.json"}
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('{"checkpoint_results": [{"checkpoint_dir_n', "is cut short"),
+        ("[]", "is cut short"),
+        ('{"checkpoint_results": [{"checkpoint_dir_name": "b"}]}', "names b, which is gone"),
+    ],
+    ids=["cut", "shape", "gone"],
+)
+def test_a_list_that_ray_would_refuse_is_removed(tmp_path: Path, text: str, says: str) -> None:
+    place = tmp_path / "checkpoint_manager_snapshot.json"
+    place.write_text(text)
+    assert says in str(checkpoints.mend_list(str(tmp_path)))
+    assert not place.exists()
+
+
+def test_a_list_that_is_right_stays(tmp_path: Path) -> None:
+    assert checkpoints.mend_list(str(tmp_path / "none")) is None
+    made(tmp_path / "a", 1)
+    place = tmp_path / "checkpoint_manager_snapshot.json"
+    place.write_text('{"checkpoint_results": [{"checkpoint_dir_name": "a"}]}')
+    assert checkpoints.mend_list(str(tmp_path)) is None
+    assert place.exists()

@@ -217,6 +217,23 @@ def test_only_the_champion_that_was_compared_with_is_replaced(contest: Contest) 
     assert contest.crowned() == rival.version
 
 
+@pytest.mark.parametrize(("passes", "waive"), [(40, None), (10, "the old one names a street that is closed")])
+def test_a_gate_that_died_between_promotion_and_verdict_says_it_the_next_time(
+    contest: Contest, monkeypatch: pytest.MonkeyPatch, passes: int, waive: str | None
+) -> None:
+    challenger = contest.release("other", passes)
+    with monkeypatch.context() as patch:
+        patch.setattr(type(contest.job.registry), "record_verdict", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            contest.judge(challenger, waive=waive)
+    assert contest.crowned() == challenger.version
+    moved = contest.last_move()
+    verdict = contest.judge(challenger, waive=waive)
+    assert (verdict.promoted, verdict.waived, verdict.champion) == (True, waive, contest.champion.ref)
+    assert verdict.reasons[0] in moved
+    assert contest.last_move() == moved
+
+
 def test_a_champion_is_not_judged_against_itself(contest: Contest) -> None:
     with pytest.raises(InvalidInput, match="is the champion already"):
         contest.judge(contest.champion)

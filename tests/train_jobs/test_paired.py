@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from train_jobs.paired import holm, paired_interval, sign_test, telling
+from cluster.domain.intervals import sign_test
+from train_jobs.paired import holm, paired_interval, telling
 
 
 def test_interval_agrees_with_the_normal_approximation() -> None:
