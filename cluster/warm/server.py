@@ -7,6 +7,7 @@ it is not so. CUDA is not touched, Ray not connected.
 import array
 import contextlib
 import fcntl
+import gc
 import importlib
 import json
 import os
@@ -20,9 +21,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-MODULES = ("torch", "sqlalchemy", "mlflow", "train_jobs.worker", "train_jobs.training")
-"""Imported by name: they are what training takes seconds to import. Not Ray: its core reads the environment that the raylet gives a
-worker when it is first used, and a fork would have the server's."""
+_FOR_RAY = ("attr", "colorful", "jsonschema", "msgpack", "uvloop", "wcwidth")
+MODULES = ("torch", "sqlalchemy", "mlflow", "train_jobs.worker", "train_jobs.training", *_FOR_RAY)
+"""Imported by name: they are what training takes seconds to import. Not Ray, only what it imports: its core reads the environment that the
+raylet gives a worker (the job's id, say) when it is imported, and a fork would have the server's."""
 IDLE_SECONDS = 900.0
 _GRACE_SECONDS = 10.0
 
@@ -195,6 +197,8 @@ def main() -> int:
         wrong = f"{threads} threads run" if threads > 1 else "Ray is imported"
         print(f"{wrong} after the imports of {', '.join(MODULES)}: a fork would not be safe.", file=sys.stderr)
         return 1
+    gc.collect()
+    gc.freeze()  # else each fork's first full collection goes over all that was imported: 0.4 s, and every page copied
     Server(path).serve()
     return 0
 
