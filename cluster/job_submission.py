@@ -69,6 +69,8 @@ class Submitter:
         with self._catalog.transaction() as work:
             run = runs.change(work, run.id, submission_id=submission)
         python = self._python(run.job) if local else "python"
+        if warm.is_warm(python):
+            runtime["py_executable"] = python
         client.submit_job(entrypoint=f"{python} -m {run.job} --run {run.id}", submission_id=submission, runtime_env=runtime)
         return run
 

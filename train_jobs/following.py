@@ -15,7 +15,7 @@ from ray.train import Checkpoint, UserCallback
 
 from cluster.job_run import JobRun
 
-_SECONDS = 0.5
+_SECONDS = 0.1
 _PUBLISH_SECONDS = 5.0
 _START_UP, _TRAINED = 0.1, 0.95  # of the progress bar
 _NOT_FIGURES = ("step", "saved", "done", "dropped", "left_out", "rows", "failed", "repeated_steps")

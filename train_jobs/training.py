@@ -227,6 +227,8 @@ def _warm(job: JobRun) -> dict[str, Any] | None:
     found = ray_lifecycle.state(job.settings)
     if job.settings.ray.address is not None or found is None or not found.scratch:
         return None
+    if "py_executable" in os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", ""):
+        return None  # the job was submitted with it, and what it starts inherits it
     return {"py_executable": warm.python(found.scratch)}
 
 

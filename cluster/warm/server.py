@@ -10,6 +10,7 @@ import fcntl
 import gc
 import importlib
 import json
+import math
 import os
 import random
 import runpy
@@ -27,6 +28,7 @@ MODULES = ("torch", "sqlalchemy", "mlflow", "train_jobs.worker", "train_jobs.tra
 raylet gives a worker (the job's id, say) when it is imported, and a fork would have the server's."""
 IDLE_SECONDS = 900.0
 _GRACE_SECONDS = 10.0
+_QUIET_SECONDS = 4.0  # after a fork, before the next driver is prepared: a job that starts is not to be held up
 
 
 class Server:
@@ -39,6 +41,8 @@ class Server:
         self._quiet_since = time.monotonic()
         self._selector = selectors.DefaultSelector()
         self._listener = socket.socket(socket.AF_UNIX)
+        self._driver: tuple[int, socket.socket] | None = None
+        self._forked = math.inf
 
     def serve(self) -> None:
         """Until idle; a forked process returns from here to run what it was asked for."""
@@ -57,7 +61,11 @@ class Server:
                 else:
                     self._hung_up(int(key.data))
             self._reap()
+            if self._driver is None and time.monotonic() - self._forked > _QUIET_SECONDS:
+                self._prepare_driver()
         self._path.unlink(missing_ok=True)
+        if self._driver:
+            self._driver[1].close()  # it reads the end, and ends
 
     def _accept(self) -> None:
         connection, _ = self._listener.accept()
@@ -67,18 +75,54 @@ class Server:
         except (OSError, ValueError):
             connection.close()
             return
-        pid = os.fork()
-        if pid == 0:
-            self._selector.close()
-            self._listener.close()
-            for other in (*self._children.values(), connection):
-                other.close()
+        is_driver = asked["arguments"][:1] == ["-m"]
+        pid = (self._handed_over(asked, streams) if is_driver else 0) or self._fork(connection)
+        if not pid:
             _become(asked, streams)  # does not return
         for number in streams:
             os.close(number)
         self._children[pid] = connection
         self._selector.register(connection, selectors.EVENT_READ, pid)
+        self._forked = time.monotonic()
         _tell(connection, pid)
+
+    def _fork(self, *open_there: socket.socket) -> int:
+        """0 in the fork, which holds no socket of the server and none of ``open_there``."""
+        pid = os.fork()
+        if pid == 0:
+            self._selector.close()
+            for other in (self._listener, *self._children.values(), *([self._driver[1]] if self._driver else ()), *open_there):
+                other.close()
+        return pid
+
+    def _prepare_driver(self) -> None:
+        """A fork that imports Ray's trainer and waits for the next driver's request. Drivers alone may: their job has no id yet."""
+        ours, theirs = socket.socketpair()
+        pid = self._fork(ours)
+        if pid:
+            theirs.close()
+            self._driver = pid, ours
+            return
+        try:
+            import ray.train.torch  # noqa: F401
+
+            asked, streams = _request(theirs)
+        except BaseException:
+            os._exit(0)  # the server is gone, or Ray cannot be imported; whoever asks next gets a fork of the server
+        theirs.close()
+        _become(asked, streams)
+
+    def _handed_over(self, asked: dict[str, Any], streams: list[int]) -> int:
+        """The process that waits for a driver's request, with this one; 0 when there is none."""
+        if self._driver is None:
+            return 0
+        (pid, waiting), self._driver = self._driver, None
+        with waiting, contextlib.suppress(OSError):
+            body = json.dumps(asked).encode()
+            socket.send_fds(waiting, [len(body).to_bytes(8, "big")], streams)
+            waiting.sendall(body)
+            return pid
+        return 0
 
     def _hung_up(self, pid: int) -> None:
         """Whoever asked for a process is gone: so goes the process."""
@@ -90,10 +134,14 @@ class Server:
         for pid, late in list(self._ending.items()):
             if time.monotonic() > late:
                 _kill(pid, signal.SIGKILL)
-        while self._children:
+        while self._children or self._driver:
             pid, status = os.waitpid(-1, os.WNOHANG)
             if not pid:
                 return
+            if self._driver and pid == self._driver[0]:
+                self._driver[1].close()
+                self._driver = None
+                continue
             connection = self._children.pop(pid)
             if self._ending.pop(pid, None) is None:
                 self._selector.unregister(connection)
