@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 _FOR_RAY = ("attr", "colorful", "jsonschema", "msgpack", "uvloop", "wcwidth")
-MODULES = ("torch", "sqlalchemy", "mlflow", "train_jobs.worker", "train_jobs.training", *_FOR_RAY)
+MODULES = ("torch", "sqlalchemy", "mlflow", "deepspeed", "train_jobs.worker", "train_jobs.training", *_FOR_RAY)
 """Imported by name: they are what training takes seconds to import. Not Ray, only what it imports: its core reads the environment that the
 raylet gives a worker (the job's id, say) when it is imported, and a fork would have the server's."""
 IDLE_SECONDS = 900.0
