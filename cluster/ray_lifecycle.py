@@ -23,11 +23,11 @@ import psutil
 from cluster.artifacts import write_whole
 from cluster.domain.base import Frozen
 from cluster.errors import Conflict, NotFound, Unavailable
+from cluster.scratch import make_folder
 from cluster.settings import ROOT, Settings, cpu_cores
 
 Say = Callable[[str], None]
 RAY_STARTS = 4
-_SCRATCH = "treadle-ray-"
 
 
 class Process(Frozen):
@@ -96,12 +96,11 @@ def ray_of_this_process(settings: Settings) -> None:
     os.environ.update(ray_environment(settings))  # before Ray is imported: it reads its token's place once
     import ray
 
-    _sweep()
-    scratch = tempfile.mkdtemp(prefix=f"{_SCRATCH}{os.getpid()}-")
+    place = make_folder("ray")
 
     def end() -> None:
         ray.shutdown()
-        shutil.rmtree(scratch, ignore_errors=True)
+        shutil.rmtree(place, ignore_errors=True)
 
     atexit.register(end)
     store = int(settings.ray.object_store_gib * 2**30)
@@ -111,7 +110,7 @@ def ray_of_this_process(settings: Settings) -> None:
         "object_store_memory": store,
         "include_dashboard": False,
     }
-    ray.init(**options, _temp_dir=scratch, log_to_driver=False, logging_level=logging.WARNING)
+    ray.init(**options, _temp_dir=str(place), log_to_driver=False, logging_level=logging.WARNING)
 
 
 def join(settings: Settings, worker_output: bool = False, runtime: dict[str, Any] | None = None) -> None:
@@ -139,14 +138,6 @@ def join(settings: Settings, worker_output: bool = False, runtime: dict[str, Any
         )
     except ConnectionError as error:
         raise Unavailable(f"Ray at {address} does not answer ({error}); start it with: treadle up") from None
-
-
-def _sweep() -> None:
-    """Removes what a process that was killed left of its Ray; its pid stands in the directory's name."""
-    for left in Path(tempfile.gettempdir()).glob(f"{_SCRATCH}*-*"):
-        owner = left.name.removeprefix(_SCRATCH).partition("-")[0]
-        if owner.isdigit() and not psutil.pid_exists(int(owner)):
-            shutil.rmtree(left, ignore_errors=True)  # somebody else's stays, because it cannot be removed
 
 
 def ray_environment(settings: Settings) -> dict[str, str]:

@@ -1,6 +1,5 @@
 """Documents to passages with vectors, on Ray's workers; and the index of them, continued from the version before, in the driver."""
 
-import tempfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -15,6 +14,7 @@ from cluster.domain.data_recipes import IngestRecipe
 from cluster.domain.documents import Passage
 from cluster.embedding import Embedder
 from cluster.passage_index import FORMAT, IndexBuilder, PassageIndex
+from cluster.scratch import working_folder
 from data_jobs.chunk import chunk
 from data_jobs.documents import document_of
 from data_jobs.on_ray import Row
@@ -132,8 +132,8 @@ class NewIndex:
         self, artifacts: Artifacts, dimension: int, expected: int, meta: dict[str, Any], done: Callable[[int], None]
     ) -> Bundle:
         """Builds the index beside its place, a document at a time, and publishes it. ``done`` hears of passages as they are added."""
-        with tempfile.TemporaryDirectory(prefix="treadle-index-") as scratch:
-            place = Path(scratch) / "index"
+        with working_folder("index") as scratch:
+            place = scratch / "index"
             builder = IndexBuilder(place, dimension, expected, meta["embedder"], self.base, self.without, self.compact)
             for document_id, identity, passages, vectors in self._documents():
                 builder.add(document_id, identity, passages, vectors)

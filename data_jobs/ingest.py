@@ -10,13 +10,11 @@ indexed. The version is recorded in one transaction at the end; the same documen
 
 import json
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from cluster import job_run
@@ -27,6 +25,7 @@ from cluster.embedding import dimension_of, embedder_name
 from cluster.errors import InvalidInput, NotFound
 from cluster.job_run import JobRun
 from cluster.passage_index import PassageIndex
+from cluster.scratch import working_folder
 from cluster.settings import cpu_cores
 from data_jobs import index
 from data_jobs.documents import OUTLINE, how_read, read_group, refusal_of
@@ -302,12 +301,12 @@ class Ingest:
         """The whole report as files: a page to look at, and every refusal, of which the run's record holds the first only."""
         lengths = [one.chars for one in inventory.kept.values()]
         kinds = Counter(one.media_type for one in inventory.kept.values())
-        with tempfile.TemporaryDirectory(prefix="treadle-report-") as scratch:
-            (Path(scratch) / "report.html").write_text(page(report, lengths, kinds, self.seconds), encoding="utf-8")
-            with (Path(scratch) / "refused.jsonl").open("w", encoding="utf-8") as file:
+        with working_folder("report") as scratch:
+            (scratch / "report.html").write_text(page(report, lengths, kinds, self.seconds), encoding="utf-8")
+            with (scratch / "refused.jsonl").open("w", encoding="utf-8") as file:
                 for one in inventory.refused:
                     file.write(json.dumps({"outcome": type(one).__name__.lower(), **one.model_dump(exclude_none=True)}) + "\n")
-            return self.job.artifacts.publish("report", Path(scratch), {"corpus": report.corpus, "version": report.version}).uri
+            return self.job.artifacts.publish("report", scratch, {"corpus": report.corpus, "version": report.version}).uri
 
     def _tidy(self, wanted: set[str], names: Sequence[str]) -> None:
         """Removes what the newest version does not need to be continued: passages that are in the index, texts of no piece."""

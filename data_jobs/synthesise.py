@@ -12,11 +12,9 @@ of kind "synthesis".
 
 import asyncio
 import json
-import tempfile
 import time
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from cluster import job_run
@@ -30,6 +28,7 @@ from cluster.embedding import Embedder
 from cluster.errors import InvalidInput, RecipeError
 from cluster.job_run import JobRun
 from cluster.passage_index import PassageIndex
+from cluster.scratch import working_folder
 from cluster.settings import ModelRole
 from data_jobs import datasets
 from data_jobs.synthesis_checks import located
@@ -250,13 +249,13 @@ class _Synthesis:
 
     def _publish_spans(self, kept: Sequence[Made], rows: Sequence[SftRow], digest: str) -> str:
         """``spans.jsonl``, a line a row in the rows' order: where in its document the support of each answer stands."""
-        with tempfile.TemporaryDirectory(prefix="treadle-spans-") as scratch:
-            with (Path(scratch) / "spans.jsonl").open("w", encoding="utf-8") as file:
+        with working_folder("spans") as scratch:
+            with (scratch / "spans.jsonl").open("w", encoding="utf-8") as file:
                 for made, row in zip(kept, rows, strict=True):
                     file.write(
                         json.dumps({"source": row.source, "question": row.question, **_span(made)}, ensure_ascii=False) + "\n"
                     )
-            return self._job.artifacts.publish("synthesis", Path(scratch), {"dataset": digest}).uri
+            return self._job.artifacts.publish("synthesis", scratch, {"dataset": digest}).uri
 
     def _report(self, kept: Sequence[Made]) -> dict[str, Any]:
         passages = {

@@ -9,7 +9,6 @@ Knows nothing of conversations: it sees one text.
 """
 
 import sys
-import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple, Sequence
@@ -28,6 +27,7 @@ from cluster.embedding import Embedder, model_directory
 from cluster.errors import Conflict, InvalidInput, TreadleError
 from cluster.job_run import JobRun
 from cluster.routing import Floats, Head
+from cluster.scratch import working_folder
 from train_jobs import router_calibration, router_fit, router_gate, router_report
 from train_jobs.router_calibration import Calibration
 from train_jobs.router_gate import Contender, Judged, RouterComparison, RouterVerdict
@@ -123,14 +123,14 @@ def _register(
 ) -> dict[str, Any]:
     params = recipe.model_dump(mode="json")
     champion = _champion(job)
-    with tempfile.TemporaryDirectory(prefix="treadle-router-") as scratch:
-        bundle = Path(scratch) / "head"
+    with working_folder("router") as scratch:
+        bundle = scratch / "head"
         bundle.mkdir()
         routing.save(bundle, trained.head, trained.calibration.metrics)
         router_gate.save_held(bundle, trained.texts, trained.calibration.rows, trained.calibration.picked)
         verdict = _judged(job, recipe, trained, bundle, champion, embedder)
         opened = job.registry.start_run(ROUTER, job.run.id, params, sources, champion.ref if champion else None)
-        _log(job, opened, trained, verdict, Path(scratch))
+        _log(job, opened, trained, verdict, scratch)
         location = job.settings.models.embedder.location
         try:
             release = job.registry.register(

@@ -8,7 +8,6 @@ removed when the release is registered.
 import logging
 import os
 import shutil
-import tempfile
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from cluster.domain.releases import CHAMPION, Release
 from cluster.domain.runs import MAX_ATTEMPTS
 from cluster.errors import Conflict, InvalidInput, JobFailed, NotFound, RecipeError
 from cluster.job_run import JobRun
+from cluster.scratch import working_folder
 from cluster.settings import ROOT, ModelRole, cpu_cores
 from cluster.train_plan import refuse_what_cannot_fit
 from cluster.unregistered import Registration
@@ -106,13 +106,13 @@ def train(job: JobRun, recipe: TrainRecipe) -> dict[str, Any]:
 
 def _train(job: JobRun, plan: Plan, opened: "Future[str]") -> dict[str, Any]:
     started = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="treadle-adapter-") as scratch:
-        adapter = Path(scratch) / "adapter"
+    with working_folder("adapter") as scratch:
+        adapter = scratch / "adapter"
 
         def publish(points: "list[Point]") -> None:
             job.registry.log_curves(opened.result(), points)
 
-        figures = fit(job, plan, adapter, Path(scratch) / "progress.jsonl", publish)
+        figures = fit(job, plan, adapter, scratch / "progress.jsonl", publish)
         mlflow_id = opened.result()
         metrics = {name: float(figures[name]) for name in _KEPT if name in figures}
         job.progress(0.97, "registering the release")

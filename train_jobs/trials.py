@@ -7,7 +7,6 @@ catalog) therefore stay in ``FOLLOWED`` and are never part of it.
 import dataclasses
 import logging
 import shutil
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from ray import tune
 from cluster.domain import tuning
 from cluster.domain.recipes import TuneRecipe
 from cluster.job_run import JobRun
+from cluster.scratch import working_folder
 from train_jobs import tune_state
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def train_trial(config: dict[str, Any], task: "WorkerTask", recipe: TuneRecipe) 
         shutil.rmtree(folder, ignore_errors=True)
 
     held = tune.get_checkpoint()
-    with tempfile.TemporaryDirectory(prefix="treadle-trial-") as scratch:
+    with working_folder("trial") as scratch:
         resume = Path(held.to_directory(f"{scratch}/checkpoint")) if held else None
         if resume is not None and checkpoints.damage(resume):
             resume = None

@@ -9,7 +9,6 @@ import json
 import math
 import os
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any, Sequence
@@ -22,6 +21,7 @@ from cluster.domain import tuning
 from cluster.domain.recipes import TrainRecipe, TuneRecipe
 from cluster.errors import JobFailed
 from cluster.job_run import JobRun
+from cluster.scratch import working_folder
 from cluster.settings import cpu_cores, whole_tune_recipe
 from train_jobs import training, tune_state
 
@@ -185,8 +185,8 @@ def publish(
     """Keep the winner, the table and the plots in the artifact store, and tell MLflow. Returns the bundle's URI."""
     from train_jobs import tune_plots
 
-    with tempfile.TemporaryDirectory(prefix="treadle-tune-") as scratch:
-        folder = Path(scratch)
+    with working_folder("tune") as scratch:
+        folder = scratch
         write_whole(folder / "winner.yaml", winner_file(recipe, winner, best, job.run.id).encode())
         write_whole(folder / "trials.json", json.dumps(rows, indent=1).encode())
         tune_plots.draw(recipe, rows, distributions(recipe, plan.recipe), folder)

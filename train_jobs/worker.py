@@ -9,7 +9,6 @@ run sees exactly the rows the unbroken one would have seen.
 
 import logging
 import math
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -24,6 +23,7 @@ from trl.trainer.sft_config import SFTConfig
 from cluster.artifacts import Artifacts
 from cluster.domain.recipes import DpoRecipe, TrainRecipe
 from cluster.errors import InvalidInput
+from cluster.scratch import working_folder
 from train_jobs import checkpoints, deepspeed, examples, packing, policy, reference
 from train_jobs.reporter import HeldOut, Reporter, Send, flops_per_token, peak_flops
 from train_jobs.trainers import PairTrainer, RowTrainer
@@ -96,7 +96,7 @@ def fit(task: "WorkerTask", send: Send, resume: Path | None = None) -> None:
     lengths = [row["length"] for row in taught]
     order = examples.step_order(lengths, recipe.batch_size, recipe.max_steps, recipe.seed, pool)
     tokens = sum(lengths[index] for index in order) / recipe.max_steps
-    with tempfile.TemporaryDirectory(prefix="treadle-train-") as scratch:
+    with working_folder("train") as scratch:
         arguments = _arguments(recipe, scratch)  # first: with ZeRO-3 it decides how the model is loaded
         model = policy.load(task, packed)
         world = recipe.workers
@@ -112,7 +112,7 @@ def fit(task: "WorkerTask", send: Send, resume: Path | None = None) -> None:
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
         if reporter.broken:
             raise InvalidInput(reporter.broken)
-        final = Path(scratch) / "final"
+        final = scratch / "final"
         final.mkdir(exist_ok=True)
         trainer.save_model(str(final))
         loss = _mean_of_last(trainer.state.log_history)
@@ -156,13 +156,13 @@ def _mean_of_last(history: list[dict[str, float]], share: float = 0.1) -> float:
     return sum(tail) / len(tail)
 
 
-def _arguments(recipe: TrainRecipe, scratch: str) -> SFTConfig | DPOConfig:
+def _arguments(recipe: TrainRecipe, scratch: Path) -> SFTConfig | DPOConfig:
     config = deepspeed.zero_config(recipe)
     on_cpu = recipe.gpus_per_worker == 0
     if config is not None:
         deepspeed.join(on_cpu)
     shared: dict[str, Any] = {
-        "output_dir": scratch,
+        "output_dir": str(scratch),
         "max_steps": recipe.max_steps,
         "per_device_train_batch_size": deepspeed.micro_batch(recipe),
         "gradient_accumulation_steps": deepspeed.accumulation(recipe),

@@ -163,7 +163,7 @@ def test_more_than_a_little_starts_a_ray_and_leaves_nothing_of_it(treadle: Tread
         (many / f"{number}.txt").write_text(f"Sentence {number} of a file that says next to nothing. " * 1200)
     with subprocess.Popen([sys.executable, "-c", ""]) as ended:
         pass
-    left = Path(tempfile.gettempdir()) / f"treadle-ray-{ended.pid}-left"  # as a run that was killed leaves it
+    left = Path(tempfile.gettempdir()) / f"treadle-of-{ended.pid}-ray-left"  # as a run that was killed leaves it
     left.mkdir()
     before = {process.pid for process in psutil.process_iter() if process.name() == "raylet"}
     done = treadle("data", "ingest", str(many), "--corpus", "many", "--words-only", "--mode", "local", "--json")

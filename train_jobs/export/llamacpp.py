@@ -9,13 +9,13 @@ import json
 import secrets
 import subprocess
 import sys
-import tempfile
 import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any, NamedTuple, Sequence
 
 from cluster.errors import JobFailed
+from cluster.scratch import working_folder
 from cluster.settings import ROOT, cpu_cores
 
 MISSING = "xllamacpp is not installed (pip install xllamacpp), so the GGUF file was not compared"
@@ -68,8 +68,8 @@ def ask(
         "context": context,
         "threads": threads,
     }
-    with tempfile.TemporaryDirectory(prefix="treadle-llamacpp-") as scratch:
-        asked, answered, log = Path(scratch) / "task.json", Path(scratch) / "answers.json", Path(scratch) / "log"
+    with working_folder("llamacpp") as scratch:
+        asked, answered, log = scratch / "task.json", scratch / "answers.json", scratch / "log"
         asked.write_text(json.dumps(task), encoding="utf-8")
         command = [sys.executable, "-m", "train_jobs.export.llamacpp", str(asked), str(answered)]
         with log.open("wb") as output:
