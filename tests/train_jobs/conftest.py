@@ -97,10 +97,8 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="package")
-def trainers_home(tmp_path_factory: pytest.TempPathFactory, settings_file: Path) -> Iterator[Settings]:
-    """Settings of a home that these tests share (making MLflow's tables costs seconds)."""
-    folder = tmp_path_factory.mktemp("home")
+def settings_of_home(folder: Path, settings_file: Path) -> Settings:
+    """Settings of a home in ``folder`` whose catalog knows the agent "linux"."""
     with pytest.MonkeyPatch.context() as patch:
         for name in ("TREADLE_PROFILE", "TREADLE_CATALOG_URL", "TREADLE_ARTIFACTS_URL", "TREADLE_MLFLOW_URL"):
             patch.delenv(name, raising=False)
@@ -110,8 +108,14 @@ def trainers_home(tmp_path_factory: pytest.TempPathFactory, settings_file: Path)
     catalog = Catalog(settings.catalog_url).prepare()
     with catalog.transaction() as work:
         agents.save(work, Agent(name="linux", prompt=PROMPT))
-    yield settings
     catalog.close()
+    return settings
+
+
+@pytest.fixture(scope="package")
+def trainers_home(tmp_path_factory: pytest.TempPathFactory, settings_file: Path) -> Settings:
+    """Settings of a home that these tests share (making MLflow's tables costs seconds)."""
+    return settings_of_home(tmp_path_factory.mktemp("home"), settings_file)
 
 
 @pytest.fixture(scope="package")

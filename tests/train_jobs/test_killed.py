@@ -19,17 +19,14 @@ import pytest
 from cluster.artifacts import Artifacts
 from cluster.catalog import Catalog, agents, runs
 from cluster.domain.agents import Agent
-from cluster.domain.base import Frozen
 from cluster.domain.recipes import LoraRecipe, SftRecipe
 from cluster.domain.runs import Run
-from cluster.job_run import JobRun
 from cluster.settings import ROOT, Settings
+from tests.train_jobs.conftest import PROMPT, settings_of_home
 from train_jobs import checkpoints
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(600)]
-Opener = Callable[[str, Frozen], JobRun]
 STEPS, INTERVAL = 100, 10
-PROMPT = "Write one shell command."
 SHARES = (0.25, 0.5, 0.9)
 ORDERS = (("worker", "driver", "node"), ("driver", "node", "worker"), ("node", "worker", "driver"))  # each at each share
 NODES = """
@@ -156,27 +153,29 @@ def recipe(base: Path, files: dict[str, str]) -> SftRecipe:
     )  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def killed_home(tmp_path_factory: pytest.TempPathFactory, settings_file: Path) -> Settings:
+    """A home in which no Ray was started: a driver would rather join that one."""
+    return settings_of_home(tmp_path_factory.mktemp("killed"), settings_file)
+
+
 @pytest.fixture
 def begun(
-    nodes: Nodes,
-    recipe: SftRecipe,
-    open_job: Opener,
-    trainers_home: Settings,
-    settings_file: Path,
-    request: pytest.FixtureRequest,
+    nodes: Nodes, recipe: SftRecipe, killed_home: Settings, settings_file: Path, request: pytest.FixtureRequest
 ) -> Iterator[Driver]:
     # An agent of its own for each test: the adapters are the same byte for byte, and the same again is no release.
     agent = f"killed-{request.node.name.translate(str.maketrans('_[', '--', ']'))}"[:60]
-    job = open_job("train_jobs.sft", recipe.model_copy(update={"agent": agent}))
-    with job.catalog.transaction() as work:
+    run = Run(job="train_jobs.sft", recipe=recipe.model_copy(update={"agent": agent}).model_dump(mode="json"))
+    catalog = Catalog(killed_home.catalog_url)
+    with catalog.transaction() as work:
         agents.save(work, Agent(name=agent, prompt=PROMPT))
-    with job.catalog.transaction() as work:
-        run = runs.change(work, job.run.id, attempts=0, state="queued")
-    driver = Driver(trainers_home, run, nodes, settings_file)
+        runs.save(work, run)
+    driver = Driver(killed_home, run, nodes, settings_file)
     yield driver
     if driver.process.poll() is None:
         driver.process.kill()
         driver.process.wait()
+    catalog.close()
 
 
 @pytest.fixture(scope="module")
