@@ -30,7 +30,7 @@ class MlflowReleases(MlflowRecord):
         name = f"{MODEL_PREFIX}{release.agent}"
         if not self.client.search_registered_models(f"name = '{name}'"):
             self.client.create_registered_model(name, description=release.card.description)
-        run = release.mlflow_run_id or (self.run_of(release.run_id) if release.run_id else None)
+        run = self._run_of_release(release)
         if self._mlflow_version(release.agent, release.version) is None:
             tags = {
                 "semver": release.version,
@@ -47,6 +47,11 @@ class MlflowReleases(MlflowRecord):
             self.client.log_text(run, release.model_dump_json(indent=1), "release.json")
             self.client.set_tag(run, "treadle.release", release.ref)
         self._mirror_aliases(release)
+
+    def _run_of_release(self, release: Release) -> str | None:
+        """MLflow's id of the training's run, where there is one that was not deleted there."""
+        run = release.mlflow_run_id or (self.run_of(release.run_id) if release.run_id else None)
+        return None if run is None or self._deleted(run) else run
 
     def _source(self, release: Release) -> str:
         """Where the version's files lie. A server takes no directory outside the run's own, and the bytes lie once: it gets a name of
@@ -93,7 +98,7 @@ class MlflowReleases(MlflowRecord):
         self._mirror(lambda: self._mirror_verdict(release, verdict))
 
     def _mirror_verdict(self, release: Release, verdict: Verdict) -> None:
-        run = release.mlflow_run_id or (self.run_of(release.run_id) if release.run_id else None)
+        run = self._run_of_release(release)
         if run:
             self.log_json(run, verdict.model_dump(mode="json"), "gate.json")
         version = self._mlflow_version(release.agent, release.version)
@@ -111,7 +116,7 @@ class MlflowReleases(MlflowRecord):
     def _mirror_lineage(self, release: Release) -> None:
         from cluster.lineage_picture import draw
 
-        run = release.mlflow_run_id or (self.run_of(release.run_id) if release.run_id else None)
+        run = self._run_of_release(release)
         if run is None:
             return
         with self._catalog.reading() as work:

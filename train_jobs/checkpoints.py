@@ -6,7 +6,7 @@ seal of every rank, or does not match it, is not used: training then goes on fro
 
 import json
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,11 @@ _SEAL = "sealed-{rank}.json"
 _LIST = "checkpoint_manager_snapshot.json"  # Ray Train's, written in place
 
 
-def seal(folder: Path, rank: int, world: int, step: int) -> None:
-    """Seals the files in ``folder`` as this rank's part of the checkpoint of ``step``."""
+def seal(folder: Path, rank: int, world: int, step: int, points: Sequence[dict[str, Any]] = ()) -> None:
+    """Seals the files in ``folder`` as this rank's part of the checkpoint of ``step``. ``points`` are the curve's that are told of with it:
+    they stand in the seal too, because whoever is killed now has not told of them."""
     files = {path.relative_to(folder).as_posix(): file_digest(path) for path in sorted(folder.rglob("*")) if path.is_file()}
-    said = {"step": step, "world": world, "files": files}
+    said = {"step": step, "world": world, "files": files, "points": list(points)}
     write_whole(folder / _SEAL.format(rank=rank), json.dumps(said).encode())
 
 
@@ -49,6 +50,11 @@ def damage(folder: Path) -> str | None:
 def step_of(folder: Path) -> int:
     """The step a sealed checkpoint was written at."""
     return int(json.loads((folder / _SEAL.format(rank=0)).read_text(encoding="utf-8"))["step"])
+
+
+def points_of(folder: Path) -> list[dict[str, Any]]:
+    """The points of the curve that were to be told of with a sealed checkpoint."""
+    return list(json.loads((folder / _SEAL.format(rank=0)).read_text(encoding="utf-8")).get("points", ()))
 
 
 def newest_whole(folders: Iterable[Path]) -> tuple[Path | None, list[str]]:

@@ -7,7 +7,7 @@ reads on. The controller so needs neither the catalog nor MLflow.
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -98,14 +98,23 @@ class Follower:
         if "failed" in report:
             self.failed = str(report["failed"])
             return
-        for point in report.pop("points", ()):
+        if "recalled" in report:  # what a killed worker may have told of, or not
+            self._add(report["recalled"])
+            return
+        self.repeated += self._add(report.pop("points", ()))  # after a loss; the curve has them already
+        self.last = report
+
+    def _add(self, points: Iterable[dict[str, Any]]) -> int:
+        """The new points among these to the curve; returns how many were not new."""
+        known = 0
+        for point in points:
             step = int(point.pop("step"))
             if step <= self._seen:
-                self.repeated += 1  # after a loss; the curve has it already
+                known += 1
                 continue
             self._seen = step
             self._new.append((step, {name: float(value) for name, value in point.items()}))
-        self.last = report
+        return known
 
     def _show(self) -> None:
         if not self.last:

@@ -46,7 +46,7 @@ def run(task: "WorkerTask") -> None:
         if folder is None:
             ray.train.report(report)
             return
-        checkpoints.seal(folder, rank, world, int(report["step"]))
+        checkpoints.seal(folder, rank, world, int(report["step"]), report["points"])
         held = ray.train.Checkpoint.from_directory(folder)
         ray.train.report(report, checkpoint=held, delete_local_checkpoint_after_upload=True)
 
@@ -55,6 +55,7 @@ def run(task: "WorkerTask") -> None:
         found, sentences = checkpoints.newest_whole(_kept(stack))
         if found is not None:
             sentences.append(f"Training goes on from step {checkpoints.step_of(found)}.")
+            ray.train.report({"recalled": checkpoints.points_of(found)})
         for sentence in sentences if rank == 0 else ():
             print(sentence, flush=True)
         try:
