@@ -24,6 +24,7 @@ _ASK_RAY_SECONDS = 3.0
 _UNSENT_SECONDS = 60.0
 _ENDED = ("FAILED", "STOPPED", "SUCCEEDED", "LOST")
 WARM_JOBS = ("train_jobs.sft", "train_jobs.dpo")
+"""Jobs whose processes import for many seconds: they are kept warm."""
 Watcher = Callable[[Run], None]
 
 
@@ -68,16 +69,15 @@ class Submitter:
             runtime["working_dir"] = "."
         with self._catalog.transaction() as work:
             run = runs.change(work, run.id, submission_id=submission)
-        python = self._python(run.job) if local else "python"
-        if warm.is_warm(python):
-            runtime["py_executable"] = python
+        python = "python"  # what it is called on somebody else's cluster
+        if local:
+            found = state(self._settings)
+            scratch = found.scratch if found and run.job in WARM_JOBS else None
+            python = warm.python(scratch)
+            if scratch is not None:  # the job's supervisor too
+                runtime["py_executable"] = python
         client.submit_job(entrypoint=f"{python} -m {run.job} --run {run.id}", submission_id=submission, runtime_env=runtime)
         return run
-
-    def _python(self, job: str) -> str:
-        """The interpreter's command on this machine. Training imports for many seconds, so its processes are kept warm."""
-        found = state(self._settings)
-        return warm.python(found.scratch if found and job in WARM_JOBS else None)
 
     def follow(self, run: Run, watch: Watcher | None = None) -> Run:
         """Wait until the run is over, showing each change to ``watch``. Raises JobFailed with the run's own sentence."""

@@ -32,21 +32,18 @@ MIN_SCORE: Final = (
 )
 SLOPPY: Final = ("Not sure.", "Please look it up.", "It should work now.", "Ask somebody else.")
 TASKS: Final[dict[str, tuple[Task, ...]]] = {"linux": samples_linux.TASKS, "python": samples_python.TASKS}
+ACKNOWLEDGE: Final = ["thank you", "sorry"]
+ACTION: Final = [r"\bwill (come|look|speak|check|empty|cut|repair|change|test|clear)\b"]
+TIMELINE: Final = [r"within \d+ (hour|day)s?\b", r"\b(today|tomorrow)\b", r"\bby \d\d:\d\d\b"]
+NO_REQUEST: Final = [r"\[\d+\]", "do not (say|know)"]  # the other answers: facts, cited or missing
 RULES: Final[list[dict[str, Any]]] = [
     {"kind": "length", "name": "length", "min_chars": 10, "max_chars": 300},
-    {"kind": "must_match", "name": "acknowledge", "patterns": ["thank you", "sorry", r"\[\d+\]", "do not (say|know)"]},
-    {
-        "kind": "must_match",
-        "name": "action",
-        "patterns": [r"\bwill (come|look|speak|check|empty|cut|repair|change|test|clear)\b", r"\[\d+\]", "do not (say|know)"],
-    },
-    {
-        "kind": "must_match",
-        "name": "timeline",
-        "patterns": [r"within \d+ (hour|day)s?\b", r"\b(today|tomorrow)\b", r"\bby \d\d:\d\d\b", r"\[\d+\]", "do not (say|know)"],
-    },
+    {"kind": "must_match", "name": "acknowledge", "patterns": [*ACKNOWLEDGE, *NO_REQUEST]},
+    {"kind": "must_match", "name": "action", "patterns": [*ACTION, *NO_REQUEST]},
+    {"kind": "must_match", "name": "timeline", "patterns": [*TIMELINE, *NO_REQUEST]},
     {"kind": "must_not_match", "name": "no_blame", "patterns": ["your (own )?fault", "you should have", "not our (problem|job)"]},
 ]
+REQUEST_ANSWERED: Final = "(?is)" + ".*".join(f"(?:{'|'.join(part)})" for part in (ACKNOWLEDGE, ACTION, TIMELINE))
 
 Row = dict[str, Any]
 
@@ -104,7 +101,8 @@ class Samples:
                 {
                     "id": f"rule-{at:03d}",
                     "text": one.question,
-                    "kind": "rules",
+                    "kind": "regex",  # not the rules alone: nonsense with a citation keeps those
+                    "expected": REQUEST_ANSWERED,
                     "slices": [_urgency(one), one.kind, _novelty(one)],
                 }
                 for at, one in enumerate(self._unseen_requests("rules", QUESTIONS // 2, QUESTIONS // 2), 1)

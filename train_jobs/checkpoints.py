@@ -15,6 +15,7 @@ import fsspec
 from cluster.artifacts import file_digest, write_whole
 
 _SEAL = "sealed-{rank}.json"
+_STATE = "trainer_state.json"  # what the trainer goes on from; an adapter that is handed over at the end has none
 _LIST = "checkpoint_manager_snapshot.json"  # Ray Train's, written in place
 
 
@@ -58,17 +59,19 @@ def points_of(folder: Path) -> list[dict[str, Any]]:
 
 
 def newest_whole(folders: Iterable[Path]) -> tuple[Path | None, list[str]]:
-    """The first of ``folders`` that is whole, and a sentence on each that was passed over."""
+    """The first of ``folders`` that is whole and that training can go on from, and a sentence on each broken one that was passed over."""
     passed: list[str] = []
     for folder in folders:
         wrong = damage(folder)
         if wrong is None:
+            if not (folder / _STATE).is_file():
+                continue
             return folder, passed
         passed.append(f"Checkpoint {folder.name} is broken ({wrong}); training goes on from the one before.")
     return None, passed
 
 
-def mend_list(place: str) -> str | None:
+def forget_broken_list(place: str) -> str | None:
     """Removes Ray Train's list of a run's checkpoints (``place``: the run's folder or address) when it is cut short or names what is
     gone: Ray would refuse the run for good, and workers find checkpoints by their seals. Returns what was wrong with it."""
     filesystem, root = fsspec.core.url_to_fs(place)

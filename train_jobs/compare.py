@@ -89,18 +89,15 @@ def _slices(pairs: Sequence[Pair], alpha: float) -> tuple[SliceComparison, ...]:
     )
 
 
-def decide(
-    comparisons: Sequence[Comparison], tolerance: float, confidence: float = 0.95, max_leaked: float = 0.05, first: bool = False
-) -> Verdict:
+def decide(comparisons: Sequence[Comparison], tolerance: float, confidence: float = 0.95, max_leaked: float = 0.05) -> Verdict:
     """Not worse anywhere and better somewhere → promote; else keep.
 
     Worse is a set whose interval reaches below ``-tolerance``, a slice that surely lost, a broken question of a regression or guard set
     (or of a set too small for an interval), and a set of which more than ``max_leaked`` (a share) was met in training. Better is a set
     whose interval and whose sign test, corrected by Holm's method over the sets, both say so: with a handful of differing questions the
-    interval alone promises too much. Each reason is a sentence. A ``first`` release takes nothing away from anybody: a slice in which the
-    bare base did better is noted, and the set as a whole decides.
+    interval alone promises too much. Each reason is a sentence.
     """
-    failed = [reason for one in comparisons for reason in _failures(one, tolerance, max_leaked, first)]
+    failed = [reason for one in comparisons for reason in _failures(one, tolerance, max_leaked)]
     alpha = (1 - confidence) / 2
     corrected = holm({one.question_set: one.p_better for one in comparisons if telling(len(one.fixed) + len(one.broken), alpha)})
     better = [
@@ -118,15 +115,11 @@ def decide(
         verdict="promote" if better and not failed else "keep",
         reasons=tuple(reasons),
         comparisons=tuple(comparisons),
-        notes=tuple(note for one in comparisons for note in [*_notes(one), *(_base_did_better(one) if first else ())]),
+        notes=tuple(note for one in comparisons for note in _notes(one)),
     )
 
 
-def _base_did_better(one: Comparison) -> list[str]:
-    return [f"{_words(one)}: the bare base did better{_where(one)}."] if one.worse_slices else []
-
-
-def _failures(one: Comparison, tolerance: float, max_leaked: float, first: bool) -> list[str]:
+def _failures(one: Comparison, tolerance: float, max_leaked: float) -> list[str]:
     failed: list[str] = []
     if len(one.unanswered) > max_leaked * one.asked:
         failed.append(
@@ -144,7 +137,7 @@ def _failures(one: Comparison, tolerance: float, max_leaked: float, first: bool)
     elif not by_question and one.interval is not None and one.interval[0] < -tolerance:
         certain = "is worse" if one.interval[1] < 0 else f"may be worse by more than {tolerance:.1%}"
         failed.append(f"{_words(one)}: it {certain}{_where(one)}.")
-    elif not by_question and one.worse_slices and not first:
+    elif not by_question and one.worse_slices:
         failed.append(f"{_words(one)}: within {tolerance:.1%}, but it is worse{_where(one)}.")
     return failed
 

@@ -150,8 +150,7 @@ def _judge(
             measured.append(found)
             before += len(asked.questions)
         comparisons.append(compare(asked, measured[0], measured[1], recipe.confidence, leaks.get(asked.name, ())))
-    first = split_ref(pair[0])[1] == BASE_VERSION
-    return decide(comparisons, recipe.tolerance, recipe.confidence, recipe.max_leaked, first)
+    return decide(comparisons, recipe.tolerance, recipe.confidence, recipe.max_leaked)
 
 
 def _promote(job: JobRun, recipe: GateRecipe, challenger: Release, verdict: Verdict) -> Verdict:

@@ -304,7 +304,7 @@ def fit(job: JobRun, plan: Plan, adapter: Path, progress: Path, publish: "Publis
             },
         ),
     )
-    if wrong := checkpoints.mend_list(f"{storage(job)}/{job.run.id}"):
+    if wrong := checkpoints.forget_broken_list(f"{storage(job)}/{job.run.id}"):
         log.warning(wrong)
     with Follower(job, progress, recipe.max_steps, publish) as follower:
         result = trainer.fit()

@@ -185,8 +185,7 @@ def publish(
     """Keep the winner, the table and the plots in the artifact store, and tell MLflow. Returns the bundle's URI."""
     from train_jobs import tune_plots
 
-    with working_folder("tune") as scratch:
-        folder = scratch
+    with working_folder("tune") as folder:
         write_whole(folder / "winner.yaml", winner_file(recipe, winner, best, job.run.id).encode())
         write_whole(folder / "trials.json", json.dumps(rows, indent=1).encode())
         tune_plots.draw(recipe, rows, distributions(recipe, plan.recipe), folder)

@@ -21,8 +21,3 @@ def python(scratch: str | None) -> str:
         return shlex.quote(sys.executable)
     launch = Path(__file__).with_name("launch.py")
     return " ".join(shlex.quote(str(word)) for word in (sys.executable, "-I", "-S", launch, Path(scratch) / SOCKET))
-
-
-def is_warm(command: str) -> bool:
-    """Whether ``command`` is one that ``python`` made for a warm server."""
-    return command.endswith(SOCKET)

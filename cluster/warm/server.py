@@ -140,9 +140,11 @@ class Server:
                 return
             if self._driver and pid == self._driver[0]:
                 self._driver[1].close()
-                self._driver = None
+                self._driver, self._forked = None, math.inf  # it ended unasked (no Ray to import?): not again before the next job
                 continue
-            connection = self._children.pop(pid)
+            connection = self._children.pop(pid, None)
+            if connection is None:  # a prepared driver that had died before it was handed a request
+                continue
             if self._ending.pop(pid, None) is None:
                 self._selector.unregister(connection)
                 _tell(connection, os.waitstatus_to_exitcode(status))

@@ -14,6 +14,7 @@ from cluster.domain.runs import Run
 from cluster.job_run import JobRun
 from cluster.settings import Settings
 from data_jobs.wash import text_digest
+from tests.data_jobs.repositories import Made
 
 PARAGRAPH = (
     "Oak House stands at the north end of the square and has twelve flats on three floors. The caretaker lives on the ground floor "
@@ -112,3 +113,8 @@ def _start(ray: Any) -> None:
                 raise
         else:
             return
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Made:
+    return Made(tmp_path / "made")

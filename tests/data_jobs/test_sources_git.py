@@ -1,77 +1,15 @@
 """Repositories: files and messages at a revision, again with little work, and what a hostile repository tries. With real git."""
 
-import fcntl
-import functools
 import json
 import os
 import signal
-import socket
-import subprocess
-import threading
 import time
-from collections.abc import Iterator
-from http.server import CGIHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from cluster.errors import Conflict, InvalidInput, NotFound, TreadleError, Unavailable
-from cluster.settings import SourcesSettings
-from data_jobs.sources import Gathered, gather
-from data_jobs.sources.git import Repository
-
-SETTINGS = SourcesSettings(allow_hosts=("127.0.0.1", "git.example.org"), allow_private_hosts=("127.0.0.1",), seconds=20)
-
-
-class Made:
-    """A repository with a work tree."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        root.mkdir()
-        self.git("init", "--quiet", "--initial-branch=main")
-
-    def git(self, *arguments: str, data: bytes | None = None) -> str:
-        who = {f"GIT_{role}_{what}": value for role in ("AUTHOR", "COMMITTER") for what, value in
-               {"NAME": "Somebody Named", "EMAIL": "somebody@example.org", "DATE": "2024-03-01T12:00:00+0200"}.items()}  # fmt: skip
-        env = {"PATH": os.environ["PATH"], "HOME": str(self.root), "GIT_CONFIG_NOSYSTEM": "1", **who}
-        done = subprocess.run(["git", *arguments], cwd=self.root, env=env, input=data, capture_output=True, check=True)
-        return done.stdout.decode().strip()
-
-    def commit(self, message: str, **files: str | bytes) -> str:
-        for name, data in files.items():
-            path = self.root / name.replace("__", "/").replace("_", ".")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data.encode() if isinstance(data, str) else data)
-        self.git("add", "-A", "-f")
-        self.git("commit", "--quiet", "--allow-empty", "-m", message)
-        return self.git("rev-parse", "HEAD")
-
-    def entry(self, message: str, *entries: tuple[str, bytes, bytes]) -> None:
-        """A commit whose tree has entries that no file system would take: (mode, name, content or id)."""
-        lines = b"".join(
-            f"{mode} ".encode() + name + b"\0" + bytes.fromhex(content.decode() if mode == "160000" else self.blob(content))
-            for mode, name, content in entries
-        )
-        tree = self.git("hash-object", "-t", "tree", "-w", "--stdin", "--literally", data=lines)
-        self.git("update-ref", "refs/heads/main", self.git("commit-tree", tree, "-m", message))
-
-    def blob(self, data: bytes) -> str:
-        return self.git("hash-object", "-w", "--stdin", data=data)
-
-
-@pytest.fixture
-def made(tmp_path: Path) -> Made:
-    return Made(tmp_path / "made")
-
-
-def got(spool: Path, *given: Any, settings: SourcesSettings = SETTINGS) -> Gathered:
-    return gather([str(one) for one in given], spool, settings)
-
-
-def texts(gathered: Gathered) -> dict[str, str]:
-    return {one.source: Path(one.path).read_text() for one in gathered.files}
+from cluster.errors import InvalidInput, NotFound, TreadleError, Unavailable
+from tests.data_jobs.repositories import SETTINGS, Made, got, texts
 
 
 def test_files_and_messages(made: Made, tmp_path: Path) -> None:
@@ -320,83 +258,3 @@ def test_what_is_there_from_earlier_is_used_when_a_repository_is_broken(made: Ma
     assert [(one.source, one.reason) for one in gathered.refused] == [(f"git+{made.root}", "source_failed")]
     with pytest.raises(Unavailable, match="git fetch failed"):
         got(tmp_path / "other", f"git+{made.root}#files")
-
-
-class _Cgi(CGIHTTPRequestHandler):
-    """git's own HTTP server, behind a password."""
-
-    asked: list[str] = []
-
-    def is_cgi(self) -> bool:
-        self.cgi_info = "/cgi", "git/" + self.path.lstrip("/")
-        return True
-
-    def do_GET(self) -> None:
-        self.asked.append(self.headers.get("Authorization", ""))
-        if self.asked[-1] == "":
-            self.send_response(401)
-            self.send_header("WWW-Authenticate", "Basic")
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-        else:
-            super().do_POST() if self.command == "POST" else super().do_GET()
-
-    do_POST = do_GET  # noqa: N815
-
-    def log_message(self, *_: Any) -> None: ...
-
-
-@pytest.fixture
-def served(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
-    cgi = tmp_path / "www" / "cgi"
-    cgi.mkdir(parents=True)
-    (cgi / "git").write_text("#!/bin/sh\nexec git http-backend\n")
-    (cgi / "git").chmod(0o755)
-    monkeypatch.setenv("GIT_PROJECT_ROOT", str(made.root.parent))
-    monkeypatch.setenv("GIT_HTTP_EXPORT_ALL", "1")
-    _Cgi.asked.clear()
-    _Cgi.have_fork = False
-    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Cgi, directory=str(tmp_path / "www")))
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    yield server.server_address[1]
-    server.shutdown()
-    server.server_close()
-
-
-def test_a_password_is_used_and_seen_nowhere(made: Made, tmp_path: Path, served: int) -> None:
-    made.commit("First", a_txt="a")
-    word = "pass" + "word-1"
-    given = f"git+http://me:{word}@127.0.0.1:{served}/made/.git#files"
-    heard: list[str] = []
-    gathered = gather([given], tmp_path / "spool", SETTINGS, heard.append)
-    assert texts(gathered) == {"a.txt": "a"}
-    assert word not in repr(gathered) + repr(heard) + repr(Repository.parse(given, SETTINGS))
-    assert not [path for path in (tmp_path / "spool").rglob("*") if path.is_file() and word.encode() in path.read_bytes()]
-    with pytest.raises(Unavailable, match="git fetch failed: Authentication failed") as caught:
-        got(tmp_path / "none", given.replace(f"me:{word}@", ""))
-    assert word not in caught.value.message
-
-
-def test_a_repository_at_a_private_address_is_refused(tmp_path: Path, served: int) -> None:
-    with pytest.raises(InvalidInput, match=r"'127\.0\.0\.1' has the address 127\.0\.0\.1, which is not a public one"):
-        got(tmp_path / "spool", f"git+http://127.0.0.1:{served}/made/.git", settings=SourcesSettings(allow_hosts=("127.0.0.1",)))
-    assert not _Cgi.asked
-
-
-def test_a_server_that_says_nothing_is_left_when_the_time_is_over(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        given = f"git+http://127.0.0.1:{silent.getsockname()[1]}/x"
-        with pytest.raises(Unavailable, match=r"git fetch took longer than 0\.6 s"):
-            got(tmp_path / "spool", given, settings=SETTINGS.model_copy(update={"seconds": 0.02}))
-
-
-def test_a_git_that_outlived_its_run_is_waited_for(made: Made, tmp_path: Path) -> None:
-    made.commit("First", a_txt="a")
-    got(tmp_path / "spool", f"git+{made.root}")
-    lock = next((tmp_path / "spool" / "git").glob("*/.lock"))
-    with lock.open("wb") as held:
-        fcntl.flock(held, fcntl.LOCK_SH)
-        with pytest.raises(Conflict, match=r"git of an earlier run is still fetching into .*; try again later"):
-            got(tmp_path / "spool", f"git+{made.root}", settings=SETTINGS.model_copy(update={"seconds": 0.01}))
-        threading.Timer(0.1, held.close).start()
-        assert "a.txt" in texts(got(tmp_path / "spool", f"git+{made.root}"))

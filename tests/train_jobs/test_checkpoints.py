@@ -11,6 +11,7 @@ def made(folder: Path, step: int, ranks: int = 1) -> Path:
     folder.mkdir()
     (folder / "adapter_model.safetensors").write_bytes(bytes([step]) * 100)
     (folder / "adapter_config.json").write_text("{}")
+    (folder / "trainer_state.json").write_text("{}")
     for rank in range(ranks):
         (folder / f"optimizer-{rank}.pt").write_bytes(bytes([rank]) * 50)
         checkpoints.seal(folder, rank, ranks, step)
@@ -43,6 +44,14 @@ def test_a_broken_one_is_passed_over(tmp_path: Path, harm: object, says: str) ->
     assert "the one before" in passed[0]
 
 
+def test_an_adapter_without_the_trainers_state_is_nothing_to_go_on_from(tmp_path: Path) -> None:
+    final, old = tmp_path / "b", made(tmp_path / "a", 10)
+    final.mkdir()
+    (final / "adapter_model.safetensors").write_bytes(b"x")
+    checkpoints.seal(final, 0, 1, 20)
+    assert checkpoints.newest_whole([final, old]) == (old, [])
+
+
 def test_nothing_whole_is_nothing(tmp_path: Path) -> None:
     folder = tmp_path / "empty"
     folder.mkdir()
@@ -66,14 +75,14 @@ def test_the_adapter_alone_is_taken_out(tmp_path: Path) -> None:
 def test_a_list_that_ray_would_refuse_is_removed(tmp_path: Path, text: str, says: str) -> None:
     place = tmp_path / "checkpoint_manager_snapshot.json"
     place.write_text(text)
-    assert says in str(checkpoints.mend_list(str(tmp_path)))
+    assert says in str(checkpoints.forget_broken_list(str(tmp_path)))
     assert not place.exists()
 
 
 def test_a_list_that_is_right_stays(tmp_path: Path) -> None:
-    assert checkpoints.mend_list(str(tmp_path / "none")) is None
+    assert checkpoints.forget_broken_list(str(tmp_path / "none")) is None
     made(tmp_path / "a", 1)
     place = tmp_path / "checkpoint_manager_snapshot.json"
     place.write_text('{"checkpoint_results": [{"checkpoint_dir_name": "a"}]}')
-    assert checkpoints.mend_list(str(tmp_path)) is None
+    assert checkpoints.forget_broken_list(str(tmp_path)) is None
     assert place.exists()

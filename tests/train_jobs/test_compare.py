@@ -189,15 +189,3 @@ def test_ten_points_better_on_200_questions_is_promoted_most_of_the_time() -> No
         drawn = pick.choice([-1, 0, 1], p=[0.03, 0.84, 0.13], size=200)
         promoted += decide([outcome((drawn == -1).tolist(), (drawn == 1).tolist(), parts=5)], tolerance=0.02).verdict == "promote"
     assert promoted / rounds >= 0.9
-
-
-def test_a_first_release_is_not_refused_for_a_slice_of_the_bare_base() -> None:
-    one = Comparison(
-        question_set="rules", purpose="skill", n=120, champion_rate=0.38, challenger_rate=0.6, difference=0.22,
-        interval=(0.1, 0.34), p=0.001, p_better=0.0005, worse_slices=("everyday",),
-        fixed=tuple(f"f{number}" for number in range(60)), broken=tuple(f"b{number}" for number in range(27)),
-    )  # fmt: skip
-    assert decide([one], 0.05).verdict == "keep"
-    first = decide([one], 0.05, first=True)
-    assert first.verdict == "promote"
-    assert "the bare base did better" in " ".join(first.notes)

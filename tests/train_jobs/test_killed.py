@@ -183,23 +183,27 @@ def unbroken() -> dict[str, Any]:
     return {}
 
 
-def followed(driver: Driver, until: Callable[[], bool], what: str, every: float = 0.02) -> None:
+def followed(driver: Driver, until: Callable[[], bool], what: str, every: float = 0.02, at_the_end: bool = False) -> None:
     deadline = time.monotonic() + 300
     looked = 0.0
     while not until():
         if time.monotonic() - looked > 0.5:
             run, looked = driver.now(), time.monotonic()
             assert run.state != "failed", f"{run.error}\n{driver.log.read_text()[-3000:]}"
-            assert not run.over or "end" in what, f"the training was over before {what} came"
+            assert not run.over or at_the_end, f"the training was over before {what} came"
             assert looked < deadline, f"{what} did not come: {run.message}\n{driver.log.read_text()[-3000:]}"
         time.sleep(every)
 
 
+def kill_driver(driver: Driver) -> None:
+    driver.process.kill()
+    driver.process.wait()
+    driver.start()
+
+
 def kill(what: str, driver: Driver, nodes: Nodes) -> None:
     if what == "driver":
-        driver.process.kill()
-        driver.process.wait()
-        driver.start()
+        kill_driver(driver)
         return
     worker = nodes.worker()
     raylet = worker.parent()
@@ -216,7 +220,7 @@ def kill(what: str, driver: Driver, nodes: Nodes) -> None:
 
 
 def ended(driver: Driver) -> dict[str, Any]:
-    followed(driver, lambda: driver.now().over, "the end")
+    followed(driver, lambda: driver.now().over, "the end", at_the_end=True)
     driver.process.wait(60)
     run = driver.now()
     assert run.state == "succeeded", f"{run.error}\n{driver.log.read_text()[-3000:]}"
@@ -243,6 +247,21 @@ def test_killed_three_times(order: tuple[str, ...], begun: Driver, nodes: Nodes,
     assert all(step >= before for step, before in zip(went_on, saved, strict=True)), f"{went_on} after {saved} were saved"
     assert result["steps"] == STEPS
     assert result["repeated_steps"] <= len(order) * INTERVAL
+    assert result["metrics"]["train_loss"] == pytest.approx(unbroken["metrics"]["train_loss"], rel=0.01)
+
+
+def test_a_driver_killed_after_the_last_step_ends_with_the_same(begun: Driver, unbroken: dict[str, Any]) -> None:
+    """What the workers hand over at the end is an adapter without the trainer's state: nothing to go on from."""
+
+    def handed_over() -> bool:
+        sealed = (one for one in begun.place.glob("checkpoint_*") if not (one / "trainer_state.json").exists())
+        return any((one / "sealed-0.json").is_file() and checkpoints.step_of(one) == STEPS for one in sealed)
+
+    followed(begun, handed_over, "the adapter", every=0.001)
+    kill_driver(begun)
+    result = ended(begun)
+    assert result["steps"] == STEPS
+    assert result["repeated_steps"] <= INTERVAL
     assert result["metrics"]["train_loss"] == pytest.approx(unbroken["metrics"]["train_loss"], rel=0.01)
 
 
