@@ -275,10 +275,9 @@ def fit(job: JobRun, plan: Plan, adapter: Path, progress: Path, publish: "Publis
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # one machine is not preempted under itself
     ray_lifecycle.join(job.settings, worker_output=True, runtime=_warm(job))
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchConfig
 
     from train_jobs.following import Follower, Recorder
-    from train_jobs.ray_trainer import LeanTrainer
+    from train_jobs.ray_trainer import LeanTrainer, backend
 
     recipe = plan.recipe
     threads = recipe.threads or max(1, cpu_cores() // recipe.workers)
@@ -288,7 +287,7 @@ def fit(job: JobRun, plan: Plan, adapter: Path, progress: Path, publish: "Publis
     trainer = LeanTrainer(
         on_worker,
         train_loop_config={"task": task},
-        torch_config=TorchConfig(backend="nccl" if recipe.gpus_per_worker else "gloo"),
+        torch_config=backend(recipe),
         scaling_config=ScalingConfig(
             num_workers=recipe.workers, use_gpu=bool(recipe.gpus_per_worker), resources_per_worker=resources
         ),
