@@ -98,18 +98,16 @@ def next_version(
     datasets: Sequence[str],
     card: Agent,
     indexes: dict[str, int] | None = None,
-    improved: bool = False,
     moment: datetime | None = None,
 ) -> NextVersion:
-    """Versions are earned: new base or prompt contract → major; measurably better → minor; new data, card or age → patch;
-    nothing changed → none. ``taken`` are the agent's existing versions: a name is never reused."""
+    """Versions are earned: new base or prompt contract → major; new data, card or age → patch; nothing changed → none. A minor step is a
+    claim to be better, which is the recipe's to make and the gate's to judge. ``taken`` are the agent's existing versions: a name is
+    never reused."""
     if parent is None:
         return NextVersion(version=str(_free(FIRST, "patch", taken)), reason="first release")
     part: Bump
     if parent.base_digest != base_digest or parent.prompt_contract != PROMPT_CONTRACT or parent.card.prompt != card.prompt:
         part, reason = "major", "new base model or prompt"
-    elif improved:
-        part, reason = "minor", "measurably better"
     elif set(datasets) - set(parent.datasets):
         part, reason = "patch", "new data"
     elif parent.card != card or parent.indexes != (indexes or {}) or parent.adapter_digest != adapter_digest:

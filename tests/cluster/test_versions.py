@@ -50,12 +50,11 @@ def test_first_release():
     [
         ({"base_digest": "other"}, "2.0.0"),
         ({"card": Agent(name="linux", prompt="new contract")}, "2.0.0"),
-        ({"improved": True, "adapter_digest": "a2"}, "1.5.0"),
         ({"datasets": ("d1", "d2")}, "1.4.3"),
         ({"card": Agent(name="linux", top_k=9)}, "1.4.3"),
         ({"moment": now() + timedelta(days=31)}, "1.4.3"),
     ],
-    ids=["base", "prompt", "better", "data", "settings", "age"],
+    ids=["base", "prompt", "data", "settings", "age"],
 )
 def test_versions_are_earned(changes, version):
     assert plan(release(), **changes).version == version
