@@ -17,11 +17,13 @@ from cluster.passage_index import FORMAT, IndexBuilder, PassageIndex
 from cluster.scratch import working_folder
 from data_jobs.chunk import chunk
 from data_jobs.documents import document_of
+from data_jobs.freed import give_back
 from data_jobs.on_ray import Row
 from data_jobs.ruler import tokens_of
 from data_jobs.shards import Shards
 
 _PASSAGES_AT_A_TIME = 256
+_GIVE_BACK_EVERY = 256  # shards
 _DOCUMENT = ("source", "document_id", "identity", "digest", "media_type", "title", "text", "meta")
 
 
@@ -138,19 +140,22 @@ class NewIndex:
             for document_id, identity, passages, vectors in self._documents():
                 builder.add(document_id, identity, passages, vectors)
                 done(len(passages))
+            give_back()
             builder.finish(**meta["how"])
             return artifacts.publish("index", place, {**meta, "passages": builder.passages})
 
     def _documents(self) -> Iterator[tuple[str, str, list[Passage], np.ndarray | None]]:
-        for name in self.names:
+        for number, name in enumerate(self.names, 1):
+            if number % _GIVE_BACK_EVERY == 0:
+                give_back()
             held: list[tuple[str, str, Passage, Any]] = []
             for batch in self.shards.batches(name, self._columns(name)):
                 vectors = _matrix(batch)
-                for number, row in enumerate(batch.select(["document_id", "identity", "passage"]).to_pylist()):
+                for place, row in enumerate(batch.select(["document_id", "identity", "passage"]).to_pylist()):
                     if held and held[0][0] != row["document_id"]:
                         yield _one(held)
                         held = []
-                    vector = None if vectors is None else vectors[number]
+                    vector = None if vectors is None else vectors[place]
                     held.append((row["document_id"], row["identity"], Passage.model_validate_json(row["passage"]), vector))
             if held:
                 yield _one(held)

@@ -30,6 +30,7 @@ from cluster.settings import cpu_cores
 from data_jobs import index
 from data_jobs.documents import OUTLINE, how_read, read_group, refusal_of
 from data_jobs.duplicates import Fingerprint, find_duplicates
+from data_jobs.freed import give_back
 from data_jobs.on_ray import Row, Step, connect, spread
 from data_jobs.pieces import Piece, group_key, grouped, pieces_of
 from data_jobs.progress import Rate
@@ -317,6 +318,7 @@ class Ingest:
         moment = time.monotonic()
         self.seconds[stage] = moment - self._moment
         self._moment = moment
+        give_back()
 
 
 def _size(piece: Piece) -> int:

@@ -120,7 +120,7 @@ class IndexBuilder:
         self._lexical.finish()
         if self._dense is not None:
             self._dense.finish()
-        np.save(self._directory / OFFSETS, np.array(self._offsets, dtype=np.int64))
+        np.save(self._directory / OFFSETS, np.frombuffer(self._offsets, dtype=np.int64))
         self._documents.write(self._directory / DOCUMENTS)
         manifest = {
             "format": FORMAT,

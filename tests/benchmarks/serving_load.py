@@ -90,14 +90,14 @@ def _tokens(received: bytes) -> int:
     return 0
 
 
-async def _load(endpoint: Endpoint, questions: Sequence[str], streams: int, max_tokens: int) -> dict[str, Any]:
-    waiting = list(enumerate(questions))[::-1]
+async def _load(asked: Sequence[tuple[Endpoint, str]], streams: int, max_tokens: int) -> dict[str, Any]:
+    waiting = list(asked)[::-1]
     heard: list[Heard] = []
 
     async def stream() -> None:
         connection = None
         while waiting:
-            _, question = waiting.pop()
+            endpoint, question = waiting.pop()
             one, connection = await ask(endpoint, question, max_tokens, connection)
             heard.append(one)
         if connection is not None:
@@ -108,7 +108,7 @@ async def _load(endpoint: Endpoint, questions: Sequence[str], streams: int, max_
     seconds = time.perf_counter() - began
     good = [one for one in heard if not one.wrong]
     if not good:
-        raise SystemExit(f"{endpoint.address} answered nothing: {heard[0].wrong}")
+        raise SystemExit(f"{asked[0][0].address} answered nothing: {heard[0].wrong}")
     whole = sorted(one.whole for one in good)
     return {
         "tokens_per_s": sum(one.tokens for one in good) / seconds,
@@ -120,6 +120,11 @@ async def _load(endpoint: Endpoint, questions: Sequence[str], streams: int, max_
     }
 
 
-def load(endpoint: Endpoint, questions: Sequence[str], streams: int, max_tokens: int) -> dict[str, Any]:
+def load(asked: Sequence[tuple[Endpoint, str]], streams: int, max_tokens: int) -> dict[str, Any]:
     """All questions over ``streams`` connections: tokens/s over all, seconds to the first text (median) and to the end (p95)."""
-    return asyncio.run(_load(endpoint, questions, streams, max_tokens))
+    return asyncio.run(_load(asked, streams, max_tokens))
+
+
+def each(endpoint: Endpoint, questions: Sequence[str]) -> list[tuple[Endpoint, str]]:
+    """Every question for the same endpoint."""
+    return [(endpoint, question) for question in questions]

@@ -55,6 +55,23 @@ def test_markdown_keeps_its_text_and_finds_its_title() -> None:
     assert md.extract(b"no heading")[0].title == ""
 
 
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("a\n<!-- for\nwriters -->\nb\n", "a\nb\n"),
+        ("a <!-- x --> text <!-- y -->\nc", "a  text \nc"),
+        ("```html\n<!-- code -->\n```\nx <!-- gone --> y\n", "```html\n<!-- code -->\n```\nx  y\n"),
+        ("`<!-- code -->` and ``a ` <!-- code -->``", "`<!-- code -->` and ``a ` <!-- code -->``"),
+        ("<!-- never closed\nrest", "<!-- never closed\nrest"),
+        ('[TOC]\n\n# T\n<a id="x"></a>\n## U <a name=q></a>\n', "\n# T\n## U \n"),
+        ("~~~\n[TOC]\n", "~~~\n[TOC]\n"),
+        ('<a href="/x">a link</a> [TOC]', '<a href="/x">a link</a> [TOC]'),
+    ],
+)
+def test_what_no_reader_of_markdown_sees_is_left_out_and_code_is_not(text: str, left: str) -> None:
+    assert md.extract(text.encode())[0].text == left
+
+
 def test_front_matter_is_what_names_fields() -> None:
     assert md.extract(b"+++\ntitle = 'House'\n+++\ntext") == [Part(text="text", title="House")]
     assert md.extract(b"---\r\n# all\r\ntitle: House\r\n--- \r\ntext") == [Part(text="text", title="House")]
@@ -63,7 +80,14 @@ def test_front_matter_is_what_names_fields() -> None:
 
 
 def test_a_line_without_end_is_read_in_time() -> None:
-    for data in (b"x" * 20_000_000, b"# a" + b" " * 100_000 + b"x", b"#" * 1_000_000):
+    for data in (
+        b"x" * 20_000_000,
+        b"# a" + b" " * 100_000 + b"x",
+        b"#" * 1_000_000,
+        b"<!--" * 250_000,
+        b"`" * 1_000_001,
+        b"<a " * 300_000,
+    ):
         assert len(md.extract(data)[0].text) == len(txt.extract(data)[0].text) == len(data)
 
 
