@@ -46,7 +46,7 @@ def measure(model: str, given: argparse.Namespace, scratch: Path) -> dict[str, A
     place = STARTER if model == "starter" else random_model(scratch / "model")
     system = str(yaml.safe_load(AGENT.read_text())["prompt"])
     say("starting Treadle's cluster")
-    treadle = Treadle(place, scratch, say)
+    treadle = Treadle(place, scratch)
     bare = None
     try:
         from cluster.settings import load_settings

