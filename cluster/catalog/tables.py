@@ -1,6 +1,6 @@
 """The tables. Private to the catalog: what is searched or joined is a column, the rest of the domain type is its JSON body."""
 
-from sqlalchemy import JSON, Boolean, Column, DateTime, ForeignKey, Index, Integer, MetaData, String, Table
+from sqlalchemy import JSON, BigInteger, Boolean, Column, DateTime, ForeignKey, Index, Integer, MetaData, String, Table
 
 metadata = MetaData()
 
@@ -55,9 +55,9 @@ usage = Table(
     "usage",
     metadata,
     Column("subject", String(160), primary_key=True),
-    Column("window", String(24), primary_key=True),
+    Column("period", String(24), primary_key=True),
     Column("replica", String(40), primary_key=True),
-    Column("amount", Integer, nullable=False),
+    Column("amount", BigInteger, nullable=False),
     Column("ends_at", DateTime(timezone=True), nullable=False, index=True),
 )
 corpora = Table(

@@ -14,7 +14,9 @@ def upgrade() -> None:
     bind = op.get_bind()
     metadata.create_all(bind, tables=_TABLES)
     present = {column["name"] for column in sqlalchemy.inspect(bind).get_columns("api_keys")}
-    if "last_used_at" not in present:  # a catalog made today has it from the first revision, which makes the tables as they are now
+    if (
+        "last_used_at" not in present
+    ):  # a catalog made today has it from the first revision, which makes the tables as they are now
         op.add_column("api_keys", sqlalchemy.Column("last_used_at", sqlalchemy.DateTime(timezone=True)))
     if bind.dialect.name == "sqlite":
         for verb in ("UPDATE", "DELETE"):
