@@ -137,7 +137,8 @@ def open_tokenizer(location: str) -> Any:
 
 def error_body(status: int, message: str) -> dict[str, Any]:
     """An error as OpenAI's clients expect it."""
-    return {"error": {"message": message, "type": TYPES.get(status, "server_error"), "param": None, "code": status}}
+    shown = message.encode("utf-8", "replace").decode()  # it may quote half a surrogate pair, which no JSON can carry
+    return {"error": {"message": shown, "type": TYPES.get(status, "server_error"), "param": None, "code": status}}
 
 
 def _headers(error: TreadleError) -> dict[str, str]:
@@ -169,6 +170,11 @@ def build_app(gateway: Gateway) -> FastAPI:
     @app.exception_handler(RequestValidationError)
     async def _unusable(_: Request, error: RequestValidationError) -> JSONResponse:
         return JSONResponse(error_body(400, _sentence(error)), 400)
+
+    @app.exception_handler(UnicodeEncodeError)
+    async def _no_text(_: Request, error: UnicodeEncodeError) -> JSONResponse:
+        sentence = f"The request holds half a surrogate pair ({error.object[error.start]!a}), which is no text; send UTF-8."
+        return JSONResponse(error_body(400, sentence), 400)
 
     @app.exception_handler(HTTPException)
     async def _plain(request: Request, error: HTTPException) -> JSONResponse:
