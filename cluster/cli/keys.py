@@ -21,14 +21,15 @@ def create(
     user: str,
     role: Annotated[str, typer.Option(help="user, curator or admin")] = "user",
     scopes: Annotated[
-        str, typer.Option(help="chat, signals, read, keys, admin: some of them, by commas. Default: the role's.")
-    ] = "",
-    expires: Annotated[float | None, typer.Option(help="Days from now.")] = None,
+        str | None,
+        typer.Option(help="Some of chat, signals, read, keys and admin, by commas. Without it: all that the role has."),
+    ] = None,
+    expires: Annotated[float | None, typer.Option(help="Days from now after which it is refused.")] = None,
     as_json: Json = False,
 ) -> None:
     """Make a key. Its text is shown this once."""
     checked: Role = parse(Role, role, "--role")
-    words = [word.strip() for word in scopes.split(",") if word.strip()]
+    words = [word.strip() for word in (scopes or "").split(",") if word.strip()]
     held: list[Scope] | None = parse(list[Scope], words, "--scopes") if words else None
     days: float | None = parse(Days | None, expires, "--expires")
     with home.catalog.transaction() as work:
