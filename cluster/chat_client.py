@@ -9,6 +9,7 @@ before the pause of its own. Follows no redirects, so that a key goes nowhere el
 
 import asyncio
 import random
+import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -40,10 +41,17 @@ class Answer:
 
 class ChatClient:
     """A model at an endpoint. At most ``concurrency`` requests at once; ``timeout`` is for one whole answer, in seconds; ``retries`` is
-    how often a request is sent again. Belongs to the event loop that first uses it."""
+    how often a request is sent again. ``verify``: as httpx has it. Belongs to the event loop that first uses it."""
 
     def __init__(
-        self, endpoint: str, model: str, key: str | None = None, concurrency: int = 8, retries: int = 4, timeout: float = 60
+        self,
+        endpoint: str,
+        model: str,
+        key: str | None = None,
+        concurrency: int = 8,
+        retries: int = 4,
+        timeout: float = 60,
+        verify: ssl.SSLContext | bool = True,
     ) -> None:
         self.endpoint, self.model = checked_endpoint(endpoint), model
         key = (key or "").strip()
@@ -54,6 +62,7 @@ class ChatClient:
         self._http = httpx.AsyncClient(
             headers={"Authorization": f"Bearer {key}"} if key else {},
             timeout=timeout,
+            verify=verify,
             follow_redirects=False,
             limits=httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency),
             trust_env=urlsplit(self.endpoint).hostname not in _LOCAL,

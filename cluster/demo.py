@@ -26,6 +26,7 @@ from cluster.errors import InvalidInput, JobFailed
 from cluster.flywheel import Plan, Wheel
 from cluster.job_submission import Submitter
 from cluster.settings import ROOT, Settings
+from cluster.tls import trust
 
 Say = Callable[[str], None]
 REPORT = "demo-report.json"
@@ -156,7 +157,7 @@ class Demo:
     def _client(self) -> httpx.AsyncClient:
         found = ray_lifecycle.connection(self._settings)
         headers = {"Authorization": f"Bearer {own_key(self._settings, self._catalog)}"}
-        return httpx.AsyncClient(base_url=found.serve, headers=headers, timeout=120)
+        return httpx.AsyncClient(base_url=found.serve, headers=headers, timeout=120, verify=trust(self._settings))
 
     async def _judge(self, demo: DemoPlan) -> dict[str, int]:
         """Ask every question of the judgements through ``auto`` and say what the file says of it."""

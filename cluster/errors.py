@@ -9,6 +9,7 @@
     ├── Forbidden                403   known, but not allowed
     ├── NotFound                 404   the thing is not there (or not yours)
     ├── Conflict                 409   the thing is in a state that forbids this
+    ├── TooMany                  429   more than the limits allow; says when to come back
     ├── Unavailable              503   a part that is needed does not answer
     ├── IntegrityError           500   bytes are not those that were written
     └── JobFailed                500   a run ended without its result
@@ -18,6 +19,7 @@ process borders in Ray, and a class whose ``__init__`` takes something else does
 """
 
 from difflib import get_close_matches
+from math import ceil
 from typing import ClassVar, Iterable
 
 
@@ -61,6 +63,20 @@ class NotFound(TreadleError):
 
 class Conflict(TreadleError):
     status_code = 409
+
+
+class TooMany(TreadleError):
+    """``retry_after``: seconds until it may be tried again. An attribute and no argument, so that it unpickles."""
+
+    status_code = 429
+    retry_after: int = 1
+
+    @classmethod
+    def until(cls, seconds: float, message: str) -> "TooMany":
+        """The error of somebody who may come back in ``seconds``."""
+        error = cls(message)
+        error.retry_after = max(1, ceil(seconds))
+        return error
 
 
 class Unavailable(TreadleError):

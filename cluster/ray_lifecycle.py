@@ -11,6 +11,7 @@ import secrets
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,7 @@ from typing import Any, Callable
 
 import psutil
 
+from cluster import tls
 from cluster.artifacts import write_whole
 from cluster.domain.base import Frozen
 from cluster.errors import Conflict, NotFound, Unavailable
@@ -216,11 +218,11 @@ def _wait(what: str, ready: Callable[[], bool], process: Process, settings: Sett
         time.sleep(0.2)
 
 
-def _answers(url: str) -> bool:
+def _answers(url: str, verify: ssl.SSLContext | bool = True) -> bool:
     import httpx
 
     try:
-        return httpx.get(url, timeout=2).status_code < 500
+        return httpx.get(url, timeout=2, verify=verify).status_code < 500
     except httpx.HTTPError:
         return False
 
@@ -238,7 +240,8 @@ def start(settings: Settings, say: Say = print, mlflow: bool = True) -> ClusterS
     if found is not None:
         stop(settings, say)
     os.environ.update(ray_environment(settings))
-    serve = f"http://{settings.serve.host}:{claim_port(settings.serve.port, 'the HTTP endpoint', 'serve.port')}"
+    tls.files(settings)
+    serve = f"{tls.scheme(settings)}://{settings.serve.host}:{claim_port(settings.serve.port, 'the HTTP endpoint', 'serve.port')}"
     if settings.ray.address is not None:
         shared = ClusterState(address=settings.ray.address, dashboard=settings.ray.address, serve=serve)
         write_whole(state_file(settings), shared.model_dump_json(indent=1).encode())
@@ -384,6 +387,6 @@ def status(settings: Settings) -> dict[str, object]:
     if found is None:
         return {"running": False, "home": str(settings.home)}
     parts = {name: process.alive() for name, process in found.processes.items()}
-    parts["serve"] = _answers(f"{found.serve}/health")
+    parts["serve"] = _answers(f"{found.serve}/health", tls.trust(settings))
     where = json.loads(found.model_dump_json(exclude={"processes"}))
     return {"running": all(parts.values()), "home": str(settings.home), "parts": parts, **where}

@@ -11,16 +11,19 @@ from pathlib import Path
 from typing import Any, Literal, Mapping
 
 import yaml
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from cluster.domain.base import Frozen
 from cluster.domain.parsing import parse
 from cluster.domain.recipes import DpoRecipe, SftRecipe, TuneRecipe
+from cluster.domain.users import Role
 from cluster.errors import RecipeError, SettingsError, near
 
 ROOT = Path(__file__).resolve().parent.parent
 _PLACEHOLDER = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 _HOST = re.compile(r"(?:\*\.)?[\w-]+(?:\.[\w-]+)*|[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*")
+_SAFE_ADDRESS = re.compile(r"https://[^/]|http://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?(/|$)")
+SECRET_BYTES = 32
 
 
 class ModelRole(Frozen):
@@ -59,11 +62,26 @@ class RaySettings(Frozen):
     working_dir: bool = Field(default=False, description="send the project to the cluster with every job")
 
 
+class TlsSettings(Frozen):
+    """HTTPS: a certificate (with its chain) and its key as PEM files, or ``self_signed``, which makes both in TREADLE_HOME."""
+
+    certificate: Path | None = None
+    key: Path | None = None
+    self_signed: bool = False
+
+    @model_validator(mode="after")
+    def _is_one_of_both(self) -> "TlsSettings":
+        if (self.certificate is None) != (self.key is None) or (self.certificate is None) != self.self_signed:
+            raise ValueError("give certificate and key, or self_signed: true")
+        return self
+
+
 class ServeSettings(Frozen):
     """Where the HTTP endpoint listens."""
 
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
+    tls: TlsSettings | None = None
 
 
 class MlflowSettings(Frozen):
@@ -91,13 +109,51 @@ class EngineSettings(Frozen):
     cpus: float = Field(default=2.0, ge=0)
 
 
+class LimitSettings(Frozen):
+    """What one user may ask for, with all keys and logins together and on all replicas. None: as much as they like."""
+
+    requests_per_minute: int | None = Field(default=None, ge=1)
+    tokens_per_day: int | None = Field(default=None, ge=1, description="of prompts and answers, by UTC days")
+
+
+class JwtSettings(Frozen):
+    """Bearer tokens that somebody else issues. Either they share ``secret`` with us (HS256), or their public keys stand in ``jwks``, a
+    file or an https address (RS256, ES256). With ``discover`` the address is looked up at the issuer, as OpenID Connect has it."""
+
+    secret: SecretStr = SecretStr("")
+    jwks: str = ""
+    discover: bool = False
+    issuer: str = ""
+    audience: str = ""
+    user_claim: str = "sub"
+    role_claim: str = Field(default="role", description="a role, or a list with roles in it; without it: user")
+
+    @model_validator(mode="after")
+    def _says_whom_to_believe(self) -> "JwtSettings":
+        secret, keys = self.secret.get_secret_value(), bool(self.jwks or self.discover)
+        if bool(secret) == keys or (self.jwks and self.discover):
+            raise ValueError("give one of secret, jwks and discover")
+        if secret and len(secret.encode()) < SECRET_BYTES:
+            raise ValueError(f"the secret has {len(secret.encode())} bytes and needs {SECRET_BYTES} (openssl rand -hex 32)")
+        if keys and not (self.issuer and self.audience):
+            raise ValueError("keys of an issuer sign tokens for others too; give issuer and audience")
+        for name, address in (("jwks", self.jwks), ("issuer", self.issuer if self.discover else "")):
+            if "://" in address and not _SAFE_ADDRESS.match(address):
+                raise ValueError(f"{name} is fetched over https only, or from this machine, not from {address}")
+        if self.discover and "://" not in self.issuer:
+            raise ValueError("discover needs an issuer that is an https address")
+        return self
+
+
 class RouterSettings(Frozen):
-    """The Router deployment."""
+    """The Router deployment. ``limits`` by role; a role that is not named has none."""
 
     replicas: int = Field(default=1, ge=1)
     cpus: float = Field(default=0.5, ge=0)
     guard: str = "configs/guard.yaml"
     follow_seconds: float = Field(default=0.3, gt=0, le=5, description="how often the live releases are looked up")
+    limits: dict[Role, LimitSettings] = {}
+    jwt: JwtSettings | None = None
 
 
 class SourcesSettings(Frozen):

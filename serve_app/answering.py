@@ -6,7 +6,7 @@ with the bare base model, which has no card.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +18,7 @@ from cluster.domain.agents import GenerationSettings
 from cluster.domain.base import new_id
 from cluster.domain.conversations import Citation, Message, Route, Turn
 from cluster.domain.prompts import prompt_ids, render
+from cluster.domain.users import Role
 from cluster.domain.validation import Validation
 from cluster.embedding import Embedder
 from cluster.errors import InvalidInput, Unavailable
@@ -34,11 +35,13 @@ AUTO = "auto"
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """One question. ``overrides`` are the generation settings that the client gave; ``messages`` end with the user's."""
+    """One question. ``overrides`` are the generation settings that the client gave; ``messages`` end with the user's.
+    ``user`` and ``role`` say which agents may answer."""
 
     user: str
     model: str
     messages: tuple[Message, ...]
+    role: Role = "user"
     conversation_id: str | None = None
     retrieve: bool = True
     record: bool = True
@@ -71,11 +74,12 @@ class Answering:
         threads: ThreadPoolExecutor,
         base_name: str,
         max_model_len: int,
+        spent: Callable[[str, int], None],
     ) -> None:
         self.engine, self.live, self.retriever, self.base_name = engine, live, retriever, base_name
         self.head: RouterHead | None = None
         self._guard, self._recorder, self._embedder, self._tokenizer = guard, recorder, embedder, tokenizer
-        self._threads, self._max_model_len = threads, max_model_len
+        self._threads, self._max_model_len, self._spent = threads, max_model_len, spent
 
     async def begin(self, ask: Ask) -> "Answer":
         """Everything up to the first piece of the answer. Raises the TreadleError that the client shall see."""
@@ -114,21 +118,21 @@ class Answering:
             seed=ask.seed,
             stream=ask.stream,
         )
-        answer = Answer(ask, speaker, route, passages, flags, len(ids), timings, start, self._recorder)
+        answer = Answer(ask, speaker, route, passages, flags, len(ids), timings, start, self._recorder, self._spent)
         await answer.open(self.engine.generate(request))
         return answer
 
     async def _speaker(self, ask: Ask) -> tuple[Speaker, Route, NDArray[np.float32] | None]:
         if ask.model != AUTO:
-            speaker = await self.live.speaker(ask.model)
+            speaker = await self.live.speaker(ask.model, ask)
             return speaker, Route(agent=speaker.card.name), None
-        default = self.live.default
+        default = self.live.default(ask)
         if default is None:
             raise Unavailable("There is no agent yet to answer 'auto'; create one with: treadle agents create")
         if self.head is None:
             return self.live.champion(default.name), default_route(default.name), None
         vector = await self._embed(ask.question)
-        route = self.head.route(vector, ask.question, set(self.live.agents), default.name)
+        route = self.head.route(vector, ask.question, self.live.routable(ask), default.name)
         return self.live.champion(route.agent), route, vector
 
     async def _passages(self, ask: Ask, speaker: Speaker, vector: NDArray[np.float32] | None) -> tuple[Citation, ...]:
@@ -159,13 +163,14 @@ class Answer:
         timings: dict[str, float],
         start: float,
         recorder: Recorder,
+        spent: Callable[[str, int], None],
     ) -> None:
         self.id = new_id("chatcmpl")
         self.text, self.finish_reason = "", "stop"
         self.tokens = {"prompt": prompt_tokens, "completion": 0}
         self.about: dict[str, Any] = {}
         self._ask, self._speaker, self._route, self._passages, self._flags = ask, speaker, route, passages, flags
-        self._timings, self._start, self._recorder = timings, start, recorder
+        self._timings, self._start, self._recorder, self._spent = timings, start, recorder, spent
         self._first: Delta | None = None
         self._rest: AsyncIterator[Delta] | None = None
 
@@ -190,6 +195,7 @@ class Answer:
                     pieces.append(self._take(delta))
                     yield pieces[-1]
         finally:
+            self._spent(self._ask.user, sum(self.tokens.values()))
             close = getattr(self._rest, "aclose", None)
             if close is not None:
                 await close()

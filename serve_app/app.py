@@ -18,7 +18,7 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import LoggingConfig
 
-from cluster import ray_lifecycle
+from cluster import ray_lifecycle, tls
 from cluster.catalog import Catalog
 from cluster.errors import TreadleError, Unavailable, one_sentence
 from cluster.settings import ROOT, Settings, cpu_cores, load_settings
@@ -158,7 +158,9 @@ def deploy(settings: Settings) -> None:
     _say("joining the cluster")
     found = connect(settings)
     place = urlsplit(found.serve)
-    serve.start(http_options={"host": place.hostname, "port": place.port or 80}, logging_config=_LOGGING)
+    pair = tls.files(settings)
+    secured = {} if pair is None else {"ssl_certfile": str(pair[0]), "ssl_keyfile": str(pair[1])}
+    serve.start(http_options={"host": place.hostname, "port": place.port or 80, **secured}, logging_config=_LOGGING)
     _say(f"starting Router and Engine ({settings.models.base.name} on {settings.engine.device})")
     told = threading.Event()
     teller = threading.Thread(target=_tell, args=(told, began), daemon=True)

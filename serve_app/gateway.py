@@ -1,8 +1,7 @@
-"""The Router deployment's inside: its parts, its keys, and its HTTP application. Knows nothing of Ray."""
+"""The Router deployment's inside: its parts, and its HTTP application. Knows nothing of Ray."""
 
 import asyncio
 import contextlib
-import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -12,52 +11,31 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from cluster.artifacts import Artifacts
-from cluster.catalog import Catalog, users
+from cluster.catalog import Catalog
 from cluster.domain.releases import Release
-from cluster.domain.users import ApiKey, key_hash
 from cluster.embedding import Embedder
-from cluster.errors import TreadleError, Unauthenticated
+from cluster.errors import TooMany, TreadleError, Unauthenticated
 from cluster.settings import ROOT, Settings
 from serve_app.answering import Answering
+from serve_app.bearer_tokens import BearerTokens
+from serve_app.books import Books
 from serve_app.engine import Engine
 from serve_app.guard import Guard
+from serve_app.identity import Identities, Identity
+from serve_app.limits import Limits
 from serve_app.recording import Recorder
 from serve_app.releases import LiveReleases, Speaker
 from serve_app.retriever import Retriever
 from serve_app.router import RouterHead
 
-KEY_SECONDS = 1.0
-"""How long a key that was found is trusted without another look: revoking takes effect within it."""
-
-TYPES = {400: "invalid_request_error", 401: "authentication_error", 403: "permission_error", 404: "not_found_error"}
-
-
-class KeyRing:
-    """API keys of the catalog. Only keys that exist are remembered, so that a new one works at once."""
-
-    def __init__(self, catalog: Catalog) -> None:
-        self._catalog = catalog
-        self._found: dict[str, tuple[float, ApiKey]] = {}
-
-    async def owner(self, header: str | None) -> ApiKey:
-        """Whose request this is. Raises Unauthenticated."""
-        scheme, _, text = (header or "").partition(" ")
-        if scheme.lower() != "bearer" or not text.strip():
-            raise Unauthenticated("No API key was sent; send 'Authorization: Bearer KEY' (treadle keys create makes one).")
-        digest = key_hash(text.strip())
-        until, key = self._found.get(digest, (0.0, None))
-        if key is not None and time.monotonic() < until:
-            return key
-        key = await asyncio.to_thread(self._look, digest)
-        if key is None:
-            self._found.pop(digest, None)
-            raise Unauthenticated("The API key is not known or was revoked; treadle keys create makes one.")
-        self._found[digest] = (time.monotonic() + KEY_SECONDS, key)
-        return key
-
-    def _look(self, digest: str) -> ApiKey | None:
-        with self._catalog.reading() as work:
-            return users.find_key(work, digest)
+TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    409: "conflict_error",
+    429: "rate_limit_error",
+}
 
 
 class Gateway:
@@ -66,7 +44,9 @@ class Gateway:
     def __init__(self, settings: Settings, engine: Engine, tokenizer: Any, embedder: Embedder) -> None:
         self.settings = settings
         self.catalog = Catalog(settings.catalog_url)
-        self.keys = KeyRing(self.catalog)
+        self.identities = Identities(self.catalog, BearerTokens(settings.router.jwt) if settings.router.jwt else None)
+        self.limits = Limits()
+        self.books = Books(self.catalog, self.limits, self.identities)
         self.artifacts = Artifacts(settings.artifacts_url, settings.home / "cache")
         self._embedder_name = embedder.name
         threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="search")
@@ -83,8 +63,9 @@ class Gateway:
             threads=threads,
             base_name=settings.models.base.name,
             max_model_len=settings.engine.max_model_len,
+            spent=self._spent,
         )
-        self._follower: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self.ready = False
 
     @classmethod
@@ -102,16 +83,35 @@ class Gateway:
     async def follow(self) -> None:
         """Look into the catalog once, then keep following it."""
         await self.live.look()
-        self._follower = asyncio.create_task(self.live.follow(self.settings.router.follow_seconds))
+        self._tasks = [
+            asyncio.create_task(self.live.follow(self.settings.router.follow_seconds)),
+            asyncio.create_task(self.books.keep()),
+        ]
         self.ready = True
 
     async def close(self) -> None:
-        """Stop following."""
-        if self._follower is not None:
-            self._follower.cancel()
+        """Stop following, and write down what waits."""
+        for task in self._tasks:
+            task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await self._follower
+                await task
+        with contextlib.suppress(TreadleError):
+            await self.books.write()
         self.catalog.close()
+
+    def admit(self, identity: Identity, asks: bool) -> None:
+        """Count a request, and one that ``asks`` a model against the day's tokens. Raises TooMany."""
+        limits = self.settings.router.limits.get(identity.role)
+        if limits is None:
+            return
+        if asks and limits.tokens_per_day is not None:
+            self.limits.check(f"tokens/{identity.user}", "day", limits.tokens_per_day, "tokens")
+        if limits.requests_per_minute is not None:
+            self.limits.take(f"requests/{identity.user}", "minute", limits.requests_per_minute, "requests")
+
+    def _spent(self, user: str, tokens: int) -> None:
+        if self.settings.router.limits:
+            self.limits.add(f"tokens/{user}", "day", tokens)
 
     async def _prepare(self, speaker: Speaker) -> None:
         opening = self.retriever.open(speaker.indexes)
@@ -137,7 +137,14 @@ def open_tokenizer(location: str) -> Any:
 
 def error_body(status: int, message: str) -> dict[str, Any]:
     """An error as OpenAI's clients expect it."""
-    return {"error": {"message": message, "type": TYPES.get(status, "server_error"), "param": None, "code": status}}
+    shown = message.encode("utf-8", "replace").decode()  # it may quote half a surrogate pair, which no JSON can carry
+    return {"error": {"message": shown, "type": TYPES.get(status, "server_error"), "param": None, "code": status}}
+
+
+def _headers(error: TreadleError) -> dict[str, str]:
+    if isinstance(error, TooMany):
+        return {"Retry-After": str(error.retry_after)}
+    return {"WWW-Authenticate": "Bearer"} if isinstance(error, Unauthenticated) else {}
 
 
 def _sentence(error: RequestValidationError) -> str:
@@ -149,20 +156,25 @@ def _sentence(error: RequestValidationError) -> str:
 
 def build_app(gateway: Gateway) -> FastAPI:
     """The HTTP application over a gateway."""
-    from serve_app.routes import chat, health, models, signals, turns
+    from serve_app.routes import agents, audit, auth, chat, health, keys, models, settings, signals, turns, users
 
     app = FastAPI(title="Treadle", version="1", docs_url=None, redoc_url=None)
     app.state.gateway = gateway
-    for part in (health, chat, models, signals, turns):
+    for part in (health, chat, models, signals, turns, auth, users, keys, audit, agents, settings):
         app.include_router(part.router)
 
     @app.exception_handler(TreadleError)
     async def _known(_: Request, error: TreadleError) -> JSONResponse:
-        return JSONResponse(error_body(error.status_code, error.message), error.status_code)
+        return JSONResponse(error_body(error.status_code, error.message), error.status_code, headers=_headers(error))
 
     @app.exception_handler(RequestValidationError)
     async def _unusable(_: Request, error: RequestValidationError) -> JSONResponse:
         return JSONResponse(error_body(400, _sentence(error)), 400)
+
+    @app.exception_handler(UnicodeEncodeError)
+    async def _no_text(_: Request, error: UnicodeEncodeError) -> JSONResponse:
+        sentence = f"The request holds half a surrogate pair ({error.object[error.start]!a}), which is no text; send UTF-8."
+        return JSONResponse(error_body(400, sentence), 400)
 
     @app.exception_handler(HTTPException)
     async def _plain(request: Request, error: HTTPException) -> JSONResponse:

@@ -29,6 +29,7 @@ from cluster.evaluation_page import page
 from cluster.evaluation_report import Reporter
 from cluster.job_run import JobRun
 from cluster.ray_lifecycle import connection
+from cluster.tls import trust
 from train_jobs.answers_journal import AnswersJournal
 from train_jobs.asking import TIMEOUT_SECONDS, Asker
 from train_jobs.offline import offline_address
@@ -93,7 +94,9 @@ async def _results(
     limits = httpx.Limits(max_connections=recipe.concurrency)
     scorer = Scorer(job, recipe.judge, address)
     try:
-        async with httpx.AsyncClient(base_url=address, headers=headers, timeout=TIMEOUT_SECONDS, limits=limits) as client:
+        async with httpx.AsyncClient(
+            base_url=address, headers=headers, timeout=TIMEOUT_SECONDS, limits=limits, verify=trust(job.settings)
+        ) as client:
             new = await Asker(client, recipe.release, recipe.retrieve, scorer).ask_all(missing, recipe.concurrency, hear)
     finally:
         await scorer.close()

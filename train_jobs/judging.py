@@ -17,6 +17,7 @@ from cluster.domain.expectations import printable
 from cluster.domain.recipes import JudgeRecipe
 from cluster.errors import InvalidInput, Unavailable
 from cluster.job_run import JobRun
+from cluster.tls import trust
 
 SERVED = "served"
 NO_JUDGE = "give 'judge' an endpoint in configs/models.yaml, or set judge.endpoint in the recipe ('served' is the served endpoint itself)"
@@ -121,10 +122,13 @@ def open_judge(job: JobRun, recipe: JudgeRecipe, served: str | None) -> Judge:
         raise Unavailable("The judge is to be the served endpoint, and it does not run; start it with: treadle up")
     key = role.key if recipe.endpoint in (None, role.endpoint) else None
     extra: dict[str, Any] = {}
+    verify: Any = True
     if served is not None and (endpoint == SERVED or checked_endpoint(endpoint) == checked_endpoint(served)):
         endpoint, key = served, own_key(job.settings, job.catalog)
+        verify = trust(job.settings)
         extra = {"treadle": {"retrieve": False, "record": False}}  # grades are nobody's conversation
-    return Judge(name, ChatClient(endpoint, model, key, recipe.concurrency, recipe.retries, recipe.timeout), recipe, extra)
+    client = ChatClient(endpoint, model, key, recipe.concurrency, recipe.retries, recipe.timeout, verify)
+    return Judge(name, client, recipe, extra)
 
 
 def messages(one: Graded) -> list[dict[str, str]]:

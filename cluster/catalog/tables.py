@@ -1,6 +1,6 @@
 """The tables. Private to the catalog: what is searched or joined is a column, the rest of the domain type is its JSON body."""
 
-from sqlalchemy import JSON, Boolean, Column, DateTime, ForeignKey, Index, Integer, MetaData, String, Table
+from sqlalchemy import JSON, BigInteger, Boolean, Column, DateTime, ForeignKey, Index, Integer, MetaData, String, Table
 
 metadata = MetaData()
 
@@ -18,6 +18,47 @@ api_keys = Table(
     Column("user", String(64), nullable=False),
     Column("revoked", Boolean, nullable=False, default=False),
     Column("body", JSON, nullable=False),
+    Column("last_used_at", DateTime(timezone=True)),
+)
+users = Table(
+    "users",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("body", JSON, nullable=False),
+)
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("hash", String(64), primary_key=True),
+    Column("user", String(64), nullable=False, index=True),
+    Column("expires_at", DateTime(timezone=True), nullable=False),
+    Column("body", JSON, nullable=False),
+    Column("last_used_at", DateTime(timezone=True)),
+)
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("at", DateTime(timezone=True), nullable=False),
+    Column("user", String(64), nullable=False, index=True),
+    Column("action", String(40), nullable=False, index=True),
+    Column("body", JSON, nullable=False),
+)
+live_settings = Table(
+    "live_settings",
+    metadata,
+    Column("name", String(80), primary_key=True),
+    Column("body", JSON, nullable=False),
+    Column("updated_at", DateTime(timezone=True), nullable=False),
+)
+usage = Table(
+    "usage",
+    metadata,
+    Column("subject", String(160), primary_key=True),
+    Column("period", String(24), primary_key=True),
+    Column("replica", String(40), primary_key=True),
+    Column("amount", BigInteger, nullable=False),
+    Column("ends_at", DateTime(timezone=True), nullable=False, index=True),
 )
 corpora = Table(
     "corpora",

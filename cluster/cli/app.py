@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cluster.cli import agents, config, cycle, data, evals, export_release, keys, releases, runs, signals, train
+from cluster.cli import agents, config, cycle, data, evals, export_release, keys, releases, runs, signals, train, users
 from cluster.cli.console import Json, emit, err, home, note, table
 from cluster.errors import TreadleError
 
@@ -19,6 +19,7 @@ for name, words in {
     "signals": signals,
     "cycle": cycle,
     "runs": runs,
+    "users": users,
     "keys": keys,
     "config": config,
 }.items():

@@ -9,6 +9,7 @@ from cluster.access import own_key
 from cluster.cli.console import Home, note, out
 from cluster.errors import TreadleError, Unavailable
 from cluster.ray_lifecycle import connection
+from cluster.tls import trust
 
 
 def ask(
@@ -22,8 +23,9 @@ def ask(
         body["treadle"] = {"conversation_id": conversation}
     said = ""
     details: dict[str, Any] = {}
+    verify = trust(home.settings)
     try:
-        with httpx.stream("POST", url, json=body, headers=headers, timeout=120) as response:
+        with httpx.stream("POST", url, json=body, headers=headers, timeout=120, verify=verify) as response:
             if response.status_code != 200:
                 response.read()
                 raise TreadleError(response.json().get("error", {}).get("message", response.text))
@@ -79,5 +81,6 @@ def _judge(home: Home, said: str, last: dict[str, Any]) -> None:
     kind, value = kinds[word]
     body = {"turn_id": turn, "kind": kind, "value": value}
     url = f"{connection(home.settings).serve}/v1/signals"
-    answer = httpx.post(url, json=body, headers={"Authorization": f"Bearer {own_key(home.settings, home.catalog)}"}, timeout=30)
+    headers = {"Authorization": f"Bearer {own_key(home.settings, home.catalog)}"}
+    answer = httpx.post(url, json=body, headers=headers, timeout=30, verify=trust(home.settings))
     note("noted" if answer.is_success else answer.json().get("error", {}).get("message", answer.text))

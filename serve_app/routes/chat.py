@@ -17,6 +17,7 @@ from cluster.domain.conversations import Message
 from cluster.errors import NotFound, TreadleError
 from serve_app.answering import Answer, Ask
 from serve_app.gateway import Gateway, error_body
+from serve_app.identity import Identity
 from serve_app.routes.access import Caller, Parts
 
 log = logging.getLogger(__name__)
@@ -85,7 +86,7 @@ class ChatRequest(BaseModel):
             raise ValueError("the last message must be the user's and hold text")
         return self
 
-    def ask(self, user: str) -> Ask:
+    def ask(self, caller: Identity) -> Ask:
         """The request in our words."""
         given = {
             "max_tokens": self.max_completion_tokens or self.max_tokens,
@@ -95,7 +96,8 @@ class ChatRequest(BaseModel):
         }
         messages = (Message(role="system" if one.role == "developer" else one.role, content=one.text) for one in self.messages)
         return Ask(
-            user=user,
+            user=caller.user,
+            role=caller.role,
             model=self.model,
             messages=tuple(messages),
             conversation_id=self.treadle.conversation_id,
@@ -110,7 +112,7 @@ class ChatRequest(BaseModel):
 @router.post("/v1/chat/completions", response_model=None)
 async def chat(body: ChatRequest, parts: Parts, caller: Caller) -> JSONResponse | StreamingResponse:
     """Answer a question. ``model``: auto, an agent, agent@version, agent@base, or the base model."""
-    ask = body.ask(caller.user)
+    ask = body.ask(caller)
     if ask.conversation_id is not None:
         await asyncio.to_thread(_check_conversation, parts, ask)
     answer = await parts.answering.begin(ask)

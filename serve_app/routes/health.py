@@ -24,8 +24,10 @@ async def ready(parts: Parts) -> JSONResponse:
 
 @router.get("/health/detailed")
 async def detailed(parts: Parts, caller: Caller) -> dict[str, Any]:
-    """Who answers for each agent, and what could not be taken into use."""
+    """Who answers for each agent, and what could not be taken into use; of agents that the caller may use."""
     live = parts.live
-    champions = {name: None if name in live.problems else live.champion(name).ref for name in live.agents}
+    shown = [name for name in live.agents if live.may(name, caller)]
+    champions = {name: None if name in live.problems else live.champion(name).ref for name in shown}
+    problems = {name: said for name, said in live.problems.items() if name in shown or name not in live.agents}
     head = parts.answering.head
-    return {"ready": parts.ready, "agents": champions, "router": head.ref if head else None, "problems": live.problems}
+    return {"ready": parts.ready, "agents": champions, "router": head.ref if head else None, "problems": problems}

@@ -16,12 +16,12 @@ def _card(name: str) -> dict[str, Any]:
 @router.get("/v1/models")
 async def models(parts: Parts, caller: Caller) -> dict[str, Any]:
     """auto, agents, ``agent@base``, releases, and the base model."""
-    return {"object": "list", "data": [_card(name) for name in await parts.live.names()]}
+    return {"object": "list", "data": [_card(name) for name in await parts.live.names(caller)]}
 
 
 @router.get("/v1/models/{name:path}")
 async def model(name: str, parts: Parts, caller: Caller) -> dict[str, Any]:
     """One of them."""
-    if name not in await parts.live.names():
-        raise await parts.live.unknown(name)
+    if name not in await parts.live.names(caller):
+        raise await parts.live.unknown(name, caller)
     return _card(name)

@@ -11,7 +11,7 @@ from cluster.domain.parsing import parse
 from cluster.domain.signals import Signal
 from cluster.errors import InvalidInput, near
 from serve_app.gateway import Gateway
-from serve_app.routes.access import Caller, Parts, sees_all
+from serve_app.routes.access import Caller, Judge, Parts, sees_all
 
 router = APIRouter()
 
@@ -27,13 +27,14 @@ class SignalRequest(BaseModel):
 
 
 @router.post("/v1/signals", status_code=201)
-async def give(body: SignalRequest, parts: Parts, caller: Caller) -> dict[str, Any]:
+async def give(body: SignalRequest, parts: Parts, caller: Judge) -> dict[str, Any]:
     """Keep a signal. 404 when the turn is not there or not yours."""
     signal: Signal = parse(Signal, {**body.model_dump(), "user": caller.user}, "signal")
     if signal.kind == "failed_validation":
         raise InvalidInput("A failed validation is noted by the service itself; send thumb, right_agent or ideal_answer.")
-    if signal.kind == "right_agent" and signal.value is not None and signal.value not in parts.live.agents:
-        close = near(signal.value, parts.live.agents)
+    known = [name for name in parts.live.agents if parts.live.may(name, caller)]
+    if signal.kind == "right_agent" and signal.value is not None and signal.value not in known:
+        close = near(signal.value, known)
         hint = f"did you mean {' or '.join(close)}?" if close else "null means out of scope."
         raise InvalidInput(f"There is no agent '{signal.value}'; {hint}")
     await asyncio.to_thread(_keep, parts, signal, None if sees_all(caller) else caller.user)

@@ -236,6 +236,29 @@ def test_a_catalog_of_the_revision_before_is_brought_up_to_date(settings, databa
 
 
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+def test_keys_of_a_catalog_without_scopes_and_expiry_go_on(settings, database, request):
+    url = settings.catalog_url if database == "sqlite" else request.getfixturevalue("postgresql")
+    old = Catalog(url).prepare()
+    body = '{"hash": "%s", "prefix": "tdl_old", "user": "ada", "role": "curator", "created_at": "2026-01-01T00:00:00Z", "revoked": false}'
+    with old.transaction() as work:
+        for table in ("users", "sessions", "audit", "live_settings", "usage"):
+            work.connection.exec_driver_sql(f"DROP TABLE {table}")
+        work.connection.exec_driver_sql("ALTER TABLE api_keys DROP COLUMN last_used_at")
+        work.connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0003'")
+        row = f"('{'a' * 64}', 'ada', {'false' if database == 'postgresql' else 0}, '{body % ('a' * 64)}')"
+        work.connection.exec_driver_sql(f'INSERT INTO api_keys (hash, "user", revoked, body) VALUES {row}')
+    old.close()
+    new = Catalog(url).prepare()
+    with new.transaction() as work:
+        found = users.find_key(work, "a" * 64)
+        assert (found.role, found.scopes, found.expires_at, found.last_used_at) == ("curator", None, None, None)
+        users.keys_used(work, {"a" * 64: now()})
+        assert users.find_key(work, "a" * 64).last_used_at is not None
+        assert users.everyone(work) == []
+    new.close()
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
 def test_what_answers_and_cards_say_is_counted(settings, database, request):
     catalog = Catalog(settings.catalog_url if database == "sqlite" else request.getfixturevalue("postgresql")).prepare()
     start, day = now(), timedelta(days=1)

@@ -64,6 +64,13 @@ class House:
         headers = {"Authorization": f"Bearer {key or self.key(user, role)}"}
         return httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url="http://treadle", headers=headers)
 
+    def card(self, name: str) -> Agent:
+        """One more agent."""
+        made = Agent(name=name, prompt="Answer.")
+        with self.catalog.transaction() as work:
+            agents.save(work, made)
+        return made
+
     def release(self, agent: str, version: str, champion: bool = True, **changes: Any) -> Release:
         """Record a release (its adapter is a file that nobody reads here) and make it the champion."""
         place = self._scratch / f"{agent}-{version}"

@@ -33,7 +33,7 @@ async def test_a_revoked_key_is_refused_within_a_second(house: House, monkeypatc
         with house.catalog.transaction() as work:
             users.revoke(work, key[:10])
         later = __import__("time").monotonic() + 1.1
-        monkeypatch.setattr("serve_app.gateway.time.monotonic", lambda: later)
+        monkeypatch.setattr("serve_app.identity.time.monotonic", lambda: later)
         assert (await client.get("/v1/models")).status_code == 401
 
 
