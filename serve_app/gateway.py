@@ -21,6 +21,7 @@ from cluster.settings import ROOT, Settings
 from serve_app.answering import Answering
 from serve_app.engine import Engine
 from serve_app.guard import Guard
+from serve_app.meters import MeterBook, Meters
 from serve_app.recording import Recorder
 from serve_app.releases import LiveReleases, Speaker
 from serve_app.retriever import Retriever
@@ -29,7 +30,13 @@ from serve_app.router import RouterHead
 KEY_SECONDS = 1.0
 """How long a key that was found is trusted without another look: revoking takes effect within it."""
 
-TYPES = {400: "invalid_request_error", 401: "authentication_error", 403: "permission_error", 404: "not_found_error"}
+TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    409: "conflict_error",
+}
 
 
 class KeyRing:
@@ -68,6 +75,8 @@ class Gateway:
         self.catalog = Catalog(settings.catalog_url)
         self.keys = KeyRing(self.catalog)
         self.artifacts = Artifacts(settings.artifacts_url, settings.home / "cache")
+        self.meters = Meters()
+        self.meter_book = MeterBook(self.catalog, self.meters)
         self._embedder_name = embedder.name
         threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="search")
         self.retriever = Retriever(self.catalog, self.artifacts, threads)
@@ -83,6 +92,7 @@ class Gateway:
             threads=threads,
             base_name=settings.models.base.name,
             max_model_len=settings.engine.max_model_len,
+            meters=self.meters,
         )
         self._follower: asyncio.Task[None] | None = None
         self.ready = False
@@ -103,6 +113,7 @@ class Gateway:
         """Look into the catalog once, then keep following it."""
         await self.live.look()
         self._follower = asyncio.create_task(self.live.follow(self.settings.router.follow_seconds))
+        self.meter_book.follow()
         self.ready = True
 
     async def close(self) -> None:
@@ -111,6 +122,7 @@ class Gateway:
             self._follower.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._follower
+        await self.meter_book.close()
         self.catalog.close()
 
     async def _prepare(self, speaker: Speaker) -> None:
@@ -137,7 +149,18 @@ def open_tokenizer(location: str) -> Any:
 
 def error_body(status: int, message: str) -> dict[str, Any]:
     """An error as OpenAI's clients expect it."""
-    return {"error": {"message": message, "type": TYPES.get(status, "server_error"), "param": None, "code": status}}
+    return {"error": {"message": _sayable(message), "type": TYPES.get(status, "server_error"), "param": None, "code": status}}
+
+
+def _sayable(message: str) -> str:
+    """Without the halves of characters that a client may have sent in a name: they are no UTF-8."""
+    return message.encode("utf-8", "replace").decode()
+
+
+def _refusal(request: Request, status: int, message: str) -> JSONResponse:
+    """An error in the words of the protocol that the path belongs to."""
+    ollama = request.url.path.startswith("/api/")
+    return JSONResponse({"error": _sayable(message)} if ollama else error_body(status, message), status)
 
 
 def _sentence(error: RequestValidationError) -> str:
@@ -149,24 +172,28 @@ def _sentence(error: RequestValidationError) -> str:
 
 def build_app(gateway: Gateway) -> FastAPI:
     """The HTTP application over a gateway."""
-    from serve_app.routes import chat, health, models, signals, turns
+    from serve_app.routes import chat, completions, embeddings, health, metrics, models, ollama, signals, tokenize, turns, voice
 
     app = FastAPI(title="Treadle", version="1", docs_url=None, redoc_url=None)
     app.state.gateway = gateway
-    for part in (health, chat, models, signals, turns):
+    for part in (health, metrics, chat, completions, embeddings, tokenize, models, signals, turns, ollama, voice):
         app.include_router(part.router)
 
     @app.exception_handler(TreadleError)
-    async def _known(_: Request, error: TreadleError) -> JSONResponse:
-        return JSONResponse(error_body(error.status_code, error.message), error.status_code)
+    async def _known(request: Request, error: TreadleError) -> JSONResponse:
+        return _refusal(request, error.status_code, error.message)
 
     @app.exception_handler(RequestValidationError)
-    async def _unusable(_: Request, error: RequestValidationError) -> JSONResponse:
-        return JSONResponse(error_body(400, _sentence(error)), 400)
+    async def _unusable(request: Request, error: RequestValidationError) -> JSONResponse:
+        return _refusal(request, 400, _sentence(error))
 
     @app.exception_handler(HTTPException)
     async def _plain(request: Request, error: HTTPException) -> JSONResponse:
         known = {404: f"There is no {request.url.path}.", 405: f"{request.url.path} does not take {request.method}."}
-        return JSONResponse(error_body(error.status_code, known.get(error.status_code, str(error.detail))), error.status_code)
+        return _refusal(request, error.status_code, known.get(error.status_code, str(error.detail)))
+
+    @app.exception_handler(Exception)
+    async def _broken(request: Request, _: Exception) -> JSONResponse:  # Starlette logs it and goes on raising it
+        return _refusal(request, 500, "Something broke while answering; ask again, and look into the service's log.")
 
     return app
