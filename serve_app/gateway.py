@@ -149,18 +149,20 @@ def open_tokenizer(location: str) -> Any:
 
 def error_body(status: int, message: str) -> dict[str, Any]:
     """An error as OpenAI's clients expect it."""
-    return {"error": {"message": _sayable(message), "type": TYPES.get(status, "server_error"), "param": None, "code": status}}
+    return {
+        "error": {"message": whole_characters(message), "type": TYPES.get(status, "server_error"), "param": None, "code": status}
+    }
 
 
-def _sayable(message: str) -> str:
-    """Without the halves of characters that a client may have sent in a name: they are no UTF-8."""
-    return message.encode("utf-8", "replace").decode()
+def whole_characters(text: str) -> str:
+    """Without the halves of characters that a client may have sent: they are no UTF-8."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _refusal(request: Request, status: int, message: str) -> JSONResponse:
     """An error in the words of the protocol that the path belongs to."""
     ollama = request.url.path.startswith("/api/")
-    return JSONResponse({"error": _sayable(message)} if ollama else error_body(status, message), status)
+    return JSONResponse({"error": whole_characters(message)} if ollama else error_body(status, message), status)
 
 
 def _sentence(error: RequestValidationError) -> str:

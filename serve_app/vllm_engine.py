@@ -19,6 +19,7 @@ from ray.llm._internal.common.callbacks.base import CallbackBase
 from ray.llm._internal.serve.engines.vllm.vllm_engine import VLLMEngine
 from ray.serve.llm import LLMConfig, LLMServer
 from vllm import SamplingParams
+from vllm.config import StructuredOutputsConfig
 from vllm.exceptions import GracefulHTTPError, VLLMClientError, VLLMServerError
 from vllm.lora.request import LoRARequest
 from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
@@ -88,6 +89,8 @@ def llm_config(settings: Settings, adapters: int) -> LLMConfig:
         "enforce_eager": engine.enforce_eager,
         "tensor_parallel_size": engine.tensor_parallel_size,
         "disable_log_stats": True,
+        # Small models fill the space between two JSON tokens with spaces until they run out of tokens, if they may.
+        "structured_outputs_config": StructuredOutputsConfig(backend="xgrammar", disable_any_whitespace=True),
     }
     if engine.device == "cpu":
         arguments["kv_cache_memory_bytes"] = int(engine.kv_cache_gib * 2**30)

@@ -129,9 +129,9 @@ class ResponseFormat(BaseModel):
         return self
 
     def for_engine(self) -> Json | None:
-        if self.type == "json_schema" and self.json_schema is not None:
+        if self.json_schema is not None and self.type == "json_schema" and self.json_schema.form:
             return {"json": self.json_schema.form}
-        return {"json_object": True} if self.type == "json_object" else None
+        return None if self.type == "text" else {"json_object": True}
 
 
 class Extension(Frozen):

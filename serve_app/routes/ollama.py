@@ -7,7 +7,7 @@ import asyncio
 import hashlib
 import json
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Annotated, Any
@@ -28,7 +28,24 @@ from serve_app.routes.counting import CountedRoute
 from serve_app.routes.leaving import unless_left
 
 log = logging.getLogger(__name__)
-router = APIRouter(route_class=CountedRoute)
+
+
+class AnyTypeRoute(CountedRoute):
+    """Takes a body for JSON whatever its content type says: Ollama does, and its users' curl commands count on it."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def as_json(request: Request) -> Response:
+            others = [(name, value) for name, value in request.scope["headers"] if name != b"content-type"]
+            return await handle(
+                Request({**request.scope, "headers": [*others, (b"content-type", b"application/json")]}, request.receive)
+            )
+
+        return as_json
+
+
+router = APIRouter(route_class=AnyTypeRoute)
 Json = dict[str, Any]
 ModelName = Annotated[str, Field(min_length=1, max_length=200)]
 _OPTIONS = {

@@ -17,7 +17,7 @@ from cluster.catalog import conversations, signals
 from cluster.domain.parsing import parse
 from cluster.errors import Forbidden, InvalidInput, NotFound, Unavailable, near
 from serve_app import voice
-from serve_app.gateway import Gateway
+from serve_app.gateway import Gateway, whole_characters
 from serve_app.routes.access import Caller, Parts
 from serve_app.routes.chat import answered
 from serve_app.routes.chat_request import ChatRequest, Extension
@@ -47,7 +47,7 @@ def notes(call: Call, *more: Json | None) -> dict[str, str]:
     for prefix, values in places:
         for key, value in values.items():
             if isinstance(value, str | int | float | bool) and len(found) < NOTES:
-                found[f"{prefix}{key}"[:64]] = str(value)[:512]
+                found[whole_characters(f"{prefix}{key}"[:64])] = whole_characters(str(value)[:512])
     return found
 
 

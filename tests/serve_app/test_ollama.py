@@ -95,6 +95,14 @@ async def test_tags_show_version_and_embed(house: House) -> None:
     assert len(vectors) == 2
 
 
+async def test_the_content_type_does_not_matter(house: House) -> None:
+    async with house.client() as client:
+        body = json.dumps({"model": "linux", "prompt": "x", "stream": False})
+        form = {"content-type": "application/x-www-form-urlencoded"}
+        assert (await client.post("/api/generate", content=body, headers=form)).status_code == 200
+        assert (await client.post("/api/generate", content="{no json", headers=form)).status_code == 400
+
+
 @pytest.mark.parametrize(
     ("path", "body", "status", "named"),
     [
