@@ -13,7 +13,7 @@ from typing import Any, Literal, Mapping
 import yaml
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from cluster.domain.base import Frozen
+from cluster.domain.base import Frozen, Name
 from cluster.domain.parsing import parse
 from cluster.domain.recipes import DpoRecipe, SftRecipe, TuneRecipe
 from cluster.domain.users import Role
@@ -107,6 +107,7 @@ class EngineSettings(Frozen):
     replicas: int = Field(default=1, ge=1)
     tensor_parallel_size: int = Field(default=1, ge=1)
     cpus: float = Field(default=2.0, ge=0)
+    tool_parser: str | None = Field(default=None, description="vLLM's parser of the base's tool calls, as hermes or llama3_json")
 
 
 class LimitSettings(Frozen):
@@ -154,6 +155,17 @@ class RouterSettings(Frozen):
     follow_seconds: float = Field(default=0.3, gt=0, le=5, description="how often the live releases are looked up")
     limits: dict[Role, LimitSettings] = {}
     jwt: JwtSettings | None = None
+    voice_secret: SecretStr = Field(
+        default=SecretStr(""), description="what voice webhooks are signed with; without it they are refused"
+    )
+    voice_user: Name = Field(default="voice", description="whose the calls are that were answered elsewhere")
+
+    @field_validator("voice_secret")
+    @classmethod
+    def _cannot_be_guessed(cls, value: SecretStr) -> SecretStr:
+        if 0 < len(value.get_secret_value()) < 32:
+            raise ValueError("a secret has at least 32 characters (openssl rand -hex 32 makes one)")
+        return value
 
 
 class SourcesSettings(Frozen):

@@ -5,25 +5,28 @@ with the bare base model, which has no card.
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from jinja2 import TemplateError
 from numpy.typing import NDArray
 
 from cluster.domain.agents import GenerationSettings
 from cluster.domain.base import new_id
 from cluster.domain.conversations import Citation, Message, Route, Turn
-from cluster.domain.prompts import prompt_ids, render
+from cluster.domain.prompts import prompt_ids, render, tool_prompt_ids
 from cluster.domain.users import Role
 from cluster.domain.validation import Validation
 from cluster.embedding import Embedder
 from cluster.errors import InvalidInput, Unavailable
 from serve_app.engine import Delta, Engine, GenerationRequest
 from serve_app.guard import Guard
+from serve_app.meters import Meters
 from serve_app.recording import Recorder
 from serve_app.releases import LiveReleases, Speaker
 from serve_app.retriever import Retriever
@@ -31,12 +34,15 @@ from serve_app.router import RouterHead, default_route
 from serve_app.validator import cited, validate
 
 AUTO = "auto"
+SEEDS = 1 << 63
+"""Seeds are below it, as torch takes them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """One question. ``overrides`` are the generation settings that the client gave; ``messages`` end with the user's.
-    ``user`` and ``role`` say which agents may answer."""
+    """One question. ``overrides`` are the generation settings that the client gave, ``extra`` those that cards do not know (see
+    ``GenerationRequest``); ``messages`` end with the user's. ``user`` and ``role`` say which agents may answer. ``thread`` is the talk
+    with its tool calls, where there are ``tools``."""
 
     user: str
     model: str
@@ -48,6 +54,11 @@ class Ask:
     stream: bool = False
     seed: int | None = None
     overrides: dict[str, Any] = field(default_factory=dict)
+    extra: dict[str, Any] | None = None
+    choices: int = 1
+    tools: tuple[dict[str, Any], ...] = ()
+    thread: tuple[dict[str, Any], ...] = ()
+    metadata: dict[str, str] = field(default_factory=dict)
 
     @property
     def question(self) -> str:
@@ -74,17 +85,19 @@ class Answering:
         threads: ThreadPoolExecutor,
         base_name: str,
         max_model_len: int,
+        meters: Meters,
         spent: Callable[[str, int], None],
     ) -> None:
         self.engine, self.live, self.retriever, self.base_name = engine, live, retriever, base_name
         self.head: RouterHead | None = None
-        self._guard, self._recorder, self._embedder, self._tokenizer = guard, recorder, embedder, tokenizer
-        self._threads, self._max_model_len, self._spent = threads, max_model_len, spent
+        self._guard, self._recorder, self.embedder, self.tokenizer = guard, recorder, embedder, tokenizer
+        self._threads, self._max_model_len, self._meters, self._spent = threads, max_model_len, meters, spent
 
     async def begin(self, ask: Ask) -> "Answer":
         """Everything up to the first piece of the answer. Raises the TreadleError that the client shall see."""
         start = time.perf_counter()
-        flags = self._guard.check("\n".join(message.content for message in ask.messages if message.role != "assistant"))
+        read = [message.content for message in ask.messages if message.role != "assistant"]
+        flags = self._guard.check("\n".join([*read, *(one["content"] for one in ask.thread if one["role"] == "tool")]))
         timings: dict[str, float] = {}
         vector: NDArray[np.float32] | None = None
         speaker: Speaker | None = None
@@ -100,27 +113,62 @@ class Answering:
             timings["retrieve"] = time.perf_counter() - start - timings["route"]
             messages = render(speaker.card.prompt, ask.question, ask.history, [passage.text for passage in passages])
             generation = speaker.card.generation
-        chosen = GenerationSettings.model_validate({**generation.model_dump(), **ask.overrides})
-        ids = prompt_ids(self._tokenizer, messages)
+        ids = self._prompt(ask, messages)
+        request = self.request(ids, generation, ask, speaker.adapter if speaker else None)
+        answer = Answer(ask, speaker, route, passages, flags, len(ids), timings, start, self._recorder, self._meters, self._spent)
+        await answer.open(self.engine.generate(request))
+        if ask.choices > 1:
+            answer.others = tuple(self.counted(one, ask.user) for one in self.more(request, ask.choices - 1))
+        return answer
+
+    async def counted(self, request: GenerationRequest, user: str, prompt_tokens: int = 0) -> AsyncIterator[Delta]:
+        """A generation that is no turn, of which the user's quota hears all the same."""
+        tokens = prompt_tokens
+        try:
+            async with contextlib.aclosing(self.engine.generate(request)) as deltas:
+                async for delta in deltas:
+                    tokens += delta.tokens
+                    yield delta
+        finally:
+            self._spent(user, tokens)
+
+    def check(self, text: str) -> tuple[str, ...]:
+        """The flags of the guard. Raises GuardBlocked."""
+        return self._guard.check(text)
+
+    def request(self, ids: list[int], generation: GenerationSettings, ask: Ask, adapter: str | None) -> GenerationRequest:
+        """What the engine is asked. Raises InvalidInput when the prompt leaves no room for an answer."""
         room = self._max_model_len - len(ids)
         if room < 1:
             raise InvalidInput(
                 f"The prompt is {len(ids)} tokens long and the model takes {self._max_model_len - 1}; send a shorter history or question."
             )
-        request = GenerationRequest(
+        chosen = generation.model_copy(update=ask.overrides) if ask.overrides else generation
+        return GenerationRequest(
             id=new_id("gen"),
             prompt_ids=ids,
-            adapter=speaker.adapter if speaker else None,
+            adapter=adapter,
             max_tokens=min(chosen.max_tokens, room),
             temperature=chosen.temperature,
             top_p=chosen.top_p,
-            stop=chosen.stop,
+            stop=tuple(chosen.stop),
             seed=ask.seed,
             stream=ask.stream,
+            extra=ask.extra,
         )
-        answer = Answer(ask, speaker, route, passages, flags, len(ids), timings, start, self._recorder, self._spent)
-        await answer.open(self.engine.generate(request))
-        return answer
+
+    def more(self, first: GenerationRequest, count: int) -> list[GenerationRequest]:
+        """The same once more, ``count`` times, each with a seed of its own where there is one."""
+        seeds = [None if first.seed is None else (first.seed + number) % SEEDS for number in range(1, count + 1)]
+        return [replace(first, id=new_id("gen"), seed=seed) for seed in seeds]
+
+    def _prompt(self, ask: Ask, messages: list[Message]) -> list[int]:
+        try:
+            if not ask.thread:
+                return prompt_ids(self.tokenizer, messages)
+            return tool_prompt_ids(self.tokenizer, messages, ask.thread, ask.tools)
+        except (TemplateError, ValueError) as error:
+            raise InvalidInput(f"The base model '{self.base_name}' does not take these messages: {error}; send others.") from None
 
     async def _speaker(self, ask: Ask) -> tuple[Speaker, Route, NDArray[np.float32] | None]:
         if ask.model != AUTO:
@@ -131,7 +179,7 @@ class Answering:
             raise Unavailable("There is no agent yet to answer 'auto'; create one with: treadle agents create")
         if self.head is None:
             return self.live.champion(default.name), default_route(default.name), None
-        vector = await self._embed(ask.question)
+        vector = (await self.embed([ask.question]))[0]
         route = self.head.route(vector, ask.question, self.live.routable(ask), default.name)
         return self.live.champion(route.agent), route, vector
 
@@ -139,18 +187,21 @@ class Answering:
         if not ask.retrieve or not speaker.indexes:
             return ()
         if vector is None:
-            vector = await self._embed(ask.question)
+            vector = (await self.embed([ask.question]))[0]
         card = speaker.card
         return await self.retriever.search(ask.question, vector, speaker.indexes, card.top_k, card.min_score)
 
-    async def _embed(self, text: str) -> NDArray[np.float32]:
+    async def embed(self, texts: list[str]) -> NDArray[np.float32]:
+        """Unit vectors of texts, one a row, made off the event loop."""
         loop = asyncio.get_running_loop()
-        vectors = await loop.run_in_executor(self._threads, self._embedder.embed, [text])
-        return np.asarray(vectors[0])
+        return await loop.run_in_executor(self._threads, self.embedder.embed, texts)
 
 
 class Answer:
-    """An answer on its way. ``deltas`` gives it out once; after it, ``text``, ``finish_reason``, ``tokens`` and ``about`` are whole."""
+    """An answer on its way. ``deltas`` gives it out once; after it, ``text``, ``finish_reason``, ``tokens`` and ``about`` are whole.
+
+    ``others`` are further answers to the same question, when several were asked for; they are not recorded.
+    """
 
     def __init__(
         self,
@@ -163,6 +214,7 @@ class Answer:
         timings: dict[str, float],
         start: float,
         recorder: Recorder,
+        meters: Meters,
         spent: Callable[[str, int], None],
     ) -> None:
         self.id = new_id("chatcmpl")
@@ -170,7 +222,8 @@ class Answer:
         self.tokens = {"prompt": prompt_tokens, "completion": 0}
         self.about: dict[str, Any] = {}
         self._ask, self._speaker, self._route, self._passages, self._flags = ask, speaker, route, passages, flags
-        self._timings, self._start, self._recorder, self._spent = timings, start, recorder, spent
+        self._timings, self._start, self._recorder, self._meters, self._spent = timings, start, recorder, meters, spent
+        self.others: tuple[AsyncIterator[Delta], ...] = ()
         self._first: Delta | None = None
         self._rest: AsyncIterator[Delta] | None = None
 
@@ -183,17 +236,17 @@ class Answer:
             self._first = None
         self._timings["first_token"] = time.perf_counter() - self._start
 
-    async def deltas(self) -> AsyncIterator[str]:
-        """The pieces of text. The turn is committed before the iteration ends."""
+    async def deltas(self) -> AsyncIterator[Delta]:
+        """The pieces. The turn is committed before the iteration ends."""
         pieces: list[str] = []
         try:
             if self._first is not None:
                 pieces.append(self._take(self._first))
-                yield pieces[-1]
+                yield self._first
             if self._rest is not None and (self._first is None or self._first.finish_reason is None):
                 async for delta in self._rest:
                     pieces.append(self._take(delta))
-                    yield pieces[-1]
+                    yield delta
         finally:
             self._spent(self._ask.user, sum(self.tokens.values()))
             close = getattr(self._rest, "aclose", None)
@@ -212,6 +265,7 @@ class Answer:
         speaker = self._speaker
         validation = validate(speaker.card, self.text, self._passages) if speaker else Validation(passed=True)
         turn_id = None if speaker is None else await self._recorded(speaker, validation)
+        self._meters.answered(self._route.agent, self.finish_reason, self.tokens, self._timings, validation.passed)
         self.about = {
             "turn_id": turn_id,
             "conversation_id": self._conversation if turn_id else self._ask.conversation_id,
@@ -246,5 +300,6 @@ class Answer:
             validation=validation,
             timings={name: round(seconds, 6) for name, seconds in self._timings.items()},
             tokens=dict(self.tokens),
+            metadata=ask.metadata,
         )
         return turn.id if await self._recorder.record(turn) else None

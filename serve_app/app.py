@@ -22,7 +22,7 @@ from cluster import ray_lifecycle, tls
 from cluster.catalog import Catalog
 from cluster.errors import TreadleError, Unavailable, one_sentence
 from cluster.settings import ROOT, Settings, cpu_cores, load_settings
-from serve_app.engine import Delta, GenerationRequest
+from serve_app.engine import Delta, EngineState, GenerationRequest, ToolCalls
 
 APP = "treadle"
 SMALL_MACHINE_CORES = 4
@@ -52,6 +52,15 @@ class EngineDeployment:
             return error
         return None
 
+    async def tool_calls(self, text: str, tools: list[dict[str, Any]]) -> ToolCalls | TreadleError:
+        try:
+            return await self._engine.tool_calls(text, tools)
+        except TreadleError as error:
+            return error
+
+    async def state(self) -> EngineState:
+        return await self._engine.state()
+
     async def ready(self) -> None:
         """Returns once the constructor has."""
 
@@ -65,6 +74,7 @@ class RemoteEngine:
     def __init__(self, handle: DeploymentHandle[Any]) -> None:
         self._generate = handle.options(stream=True, _by_reference=False).generate
         self._load = handle.options(_by_reference=False).load
+        self._tool_calls, self._state = handle.tool_calls, handle.state
 
     async def generate(self, request: GenerationRequest) -> AsyncIterator[Delta]:
         response = self._generate.remote(request)
@@ -85,6 +95,15 @@ class RemoteEngine:
         error = await self._load.remote(adapter)
         if error is not None:
             raise error
+
+    async def tool_calls(self, text: str, tools: Sequence[dict[str, Any]]) -> ToolCalls:
+        found = await self._tool_calls.remote(text, list(tools))
+        if isinstance(found, TreadleError):
+            raise found
+        return ToolCalls(*found)
+
+    async def state(self) -> EngineState:
+        return EngineState(*await self._state.remote())
 
 
 @serve.deployment(name="Router", max_ongoing_requests=1000, max_constructor_retry_count=1, logging_config=_LOGGING)

@@ -23,6 +23,7 @@ from serve_app.engine import Engine
 from serve_app.guard import Guard
 from serve_app.identity import Identities, Identity
 from serve_app.limits import Limits
+from serve_app.meters import MeterBook, Meters
 from serve_app.recording import Recorder
 from serve_app.releases import LiveReleases, Speaker
 from serve_app.retriever import Retriever
@@ -48,6 +49,8 @@ class Gateway:
         self.limits = Limits()
         self.books = Books(self.catalog, self.limits, self.identities)
         self.artifacts = Artifacts(settings.artifacts_url, settings.home / "cache")
+        self.meters = Meters()
+        self.meter_book = MeterBook(self.catalog, self.meters)
         self._embedder_name = embedder.name
         threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="search")
         self.retriever = Retriever(self.catalog, self.artifacts, threads)
@@ -63,6 +66,7 @@ class Gateway:
             threads=threads,
             base_name=settings.models.base.name,
             max_model_len=settings.engine.max_model_len,
+            meters=self.meters,
             spent=self._spent,
         )
         self._tasks: list[asyncio.Task[None]] = []
@@ -87,6 +91,7 @@ class Gateway:
             asyncio.create_task(self.live.follow(self.settings.router.follow_seconds)),
             asyncio.create_task(self.books.keep()),
         ]
+        self.meter_book.follow()
         self.ready = True
 
     async def close(self) -> None:
@@ -97,6 +102,7 @@ class Gateway:
                 await task
         with contextlib.suppress(TreadleError):
             await self.books.write()
+        await self.meter_book.close()
         self.catalog.close()
 
     def admit(self, identity: Identity, asks: bool) -> None:
@@ -137,14 +143,27 @@ def open_tokenizer(location: str) -> Any:
 
 def error_body(status: int, message: str) -> dict[str, Any]:
     """An error as OpenAI's clients expect it."""
-    shown = message.encode("utf-8", "replace").decode()  # it may quote half a surrogate pair, which no JSON can carry
-    return {"error": {"message": shown, "type": TYPES.get(status, "server_error"), "param": None, "code": status}}
+    return {
+        "error": {"message": whole_characters(message), "type": TYPES.get(status, "server_error"), "param": None, "code": status}
+    }
+
+
+def whole_characters(text: str) -> str:
+    """Without the halves of characters that a client may have sent: they are no UTF-8."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _headers(error: TreadleError) -> dict[str, str]:
     if isinstance(error, TooMany):
         return {"Retry-After": str(error.retry_after)}
     return {"WWW-Authenticate": "Bearer"} if isinstance(error, Unauthenticated) else {}
+
+
+def _refusal(request: Request, status: int, message: str, headers: dict[str, str] | None = None) -> JSONResponse:
+    """An error in the words of the protocol that the path belongs to."""
+    ollama = request.url.path.startswith("/api/")
+    body = {"error": whole_characters(message)} if ollama else error_body(status, message)
+    return JSONResponse(body, status, headers)
 
 
 def _sentence(error: RequestValidationError) -> str:
@@ -156,20 +175,40 @@ def _sentence(error: RequestValidationError) -> str:
 
 def build_app(gateway: Gateway) -> FastAPI:
     """The HTTP application over a gateway."""
-    from serve_app.routes import agents, audit, auth, chat, health, keys, models, settings, signals, turns, users
+    from serve_app.routes import (
+        agents,
+        audit,
+        auth,
+        chat,
+        completions,
+        embeddings,
+        health,
+        keys,
+        metrics,
+        models,
+        ollama,
+        settings,
+        signals,
+        tokenize,
+        turns,
+        users,
+        voice,
+    )
 
     app = FastAPI(title="Treadle", version="1", docs_url=None, redoc_url=None)
     app.state.gateway = gateway
-    for part in (health, chat, models, signals, turns, auth, users, keys, audit, agents, settings):
+    for part in (health, metrics, chat, completions, embeddings, tokenize, models, signals, turns, ollama, voice):
+        app.include_router(part.router)
+    for part in (auth, users, keys, audit, agents, settings):
         app.include_router(part.router)
 
     @app.exception_handler(TreadleError)
-    async def _known(_: Request, error: TreadleError) -> JSONResponse:
-        return JSONResponse(error_body(error.status_code, error.message), error.status_code, headers=_headers(error))
+    async def _known(request: Request, error: TreadleError) -> JSONResponse:
+        return _refusal(request, error.status_code, error.message, _headers(error))
 
     @app.exception_handler(RequestValidationError)
-    async def _unusable(_: Request, error: RequestValidationError) -> JSONResponse:
-        return JSONResponse(error_body(400, _sentence(error)), 400)
+    async def _unusable(request: Request, error: RequestValidationError) -> JSONResponse:
+        return _refusal(request, 400, _sentence(error))
 
     @app.exception_handler(UnicodeEncodeError)
     async def _no_text(_: Request, error: UnicodeEncodeError) -> JSONResponse:
@@ -179,6 +218,10 @@ def build_app(gateway: Gateway) -> FastAPI:
     @app.exception_handler(HTTPException)
     async def _plain(request: Request, error: HTTPException) -> JSONResponse:
         known = {404: f"There is no {request.url.path}.", 405: f"{request.url.path} does not take {request.method}."}
-        return JSONResponse(error_body(error.status_code, known.get(error.status_code, str(error.detail))), error.status_code)
+        return _refusal(request, error.status_code, known.get(error.status_code, str(error.detail)))
+
+    @app.exception_handler(Exception)
+    async def _broken(request: Request, _: Exception) -> JSONResponse:  # Starlette logs it and goes on raising it
+        return _refusal(request, 500, "Something broke while answering; ask again, and look into the service's log.")
 
     return app

@@ -10,7 +10,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,10 @@ from ray.llm._internal.common.callbacks.base import CallbackBase
 from ray.llm._internal.serve.engines.vllm.vllm_engine import VLLMEngine
 from ray.serve.llm import LLMConfig, LLMServer
 from vllm import SamplingParams
+from vllm.config import StructuredOutputsConfig
+from vllm.exceptions import GracefulHTTPError, VLLMClientError, VLLMServerError
 from vllm.lora.request import LoRARequest
-from vllm.sampling_params import RequestOutputKind
+from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
 from cluster.artifacts import Artifacts
 from cluster.base_model import base_digest
@@ -29,7 +31,7 @@ from cluster.domain.base import new_id
 from cluster.domain.releases import Release
 from cluster.errors import InvalidInput, TreadleError, Unavailable
 from cluster.settings import Settings, cpu_cores
-from serve_app.engine import Delta, GenerationRequest
+from serve_app.engine import Delta, EngineState, GenerationRequest, TokenLogprob, ToolCalls
 
 log = logging.getLogger(__name__)
 
@@ -87,6 +89,8 @@ def llm_config(settings: Settings, adapters: int) -> LLMConfig:
         "enforce_eager": engine.enforce_eager,
         "tensor_parallel_size": engine.tensor_parallel_size,
         "disable_log_stats": True,
+        # Small models fill the space between two JSON tokens with spaces until they run out of tokens, if they may.
+        "structured_outputs_config": StructuredOutputsConfig(backend="xgrammar", disable_any_whitespace=True),
     }
     if engine.device == "cpu":
         arguments["kv_cache_memory_bytes"] = int(engine.kv_cache_gib * 2**30)
@@ -132,21 +136,31 @@ class VllmEngine(LLMServer):  # type: ignore[misc]
     async def generate(self, request: GenerationRequest) -> AsyncIterator[Delta]:
         """See ``Engine.generate``."""
         adapter = None if request.adapter is None else await self._adapter(request.adapter)
-        sampling = SamplingParams(
-            max_tokens=request.max_tokens,
-            temperature=request.temperature,
-            top_p=request.top_p,
-            stop=list(request.stop) or None,
-            seed=request.seed,
-            output_kind=RequestOutputKind.DELTA if request.stream else RequestOutputKind.FINAL_ONLY,
-        )
         prompt = {"prompt_token_ids": list(request.prompt_ids)}
-        async for output in self.engine.client.generate(prompt, sampling, request.id, lora_request=adapter):
-            piece = output.outputs[0]
-            if piece.text or piece.token_ids or output.finished:
-                yield Delta(piece.text, len(piece.token_ids), piece.finish_reason if output.finished else None)
-            if request.stream and not output.finished:
-                await asyncio.sleep(PACE_S)
+        try:
+            sampling = sampling_params(request)
+            async for output in self.engine.client.generate(prompt, sampling, request.id, lora_request=adapter):
+                piece = output.outputs[0]
+                if piece.text or piece.token_ids or output.finished:
+                    delta = Delta(piece.text, len(piece.token_ids), piece.finish_reason if output.finished else None)
+                    yield delta if request.extra is None else _detailed(delta, piece, request.extra.get("logprobs", 0))
+                if request.stream and not output.finished:
+                    await asyncio.sleep(PACE_S)
+        except (VLLMClientError, ValueError) as error:  # what vLLM finds in a request: a grammar, a token id, a length
+            raise InvalidInput(f"The engine cannot use the request: {_reason(error).rstrip('.')}.") from None
+        except (GracefulHTTPError, VLLMServerError) as error:
+            raise Unavailable(f"The engine cannot answer now ({_reason(error).rstrip('.')}); ask again later.") from None
+
+    async def tool_calls(self, text: str, tools: Sequence[dict[str, Any]]) -> ToolCalls:
+        """See ``Engine.tool_calls``; the parser is the one that ``engine.tool_parser`` names."""
+        if self._settings.engine.tool_parser is None:
+            return ToolCalls(text, ())
+        tokenizer = self.engine.client.get_tokenizer()
+        return await asyncio.to_thread(tool_calls, self._settings.engine.tool_parser, tokenizer, text, tools)
+
+    async def state(self) -> EngineState:
+        """See ``Engine.state``."""
+        return EngineState(self.engine.client.output_processor.get_num_unfinished_requests(), tuple(self._adapters))
 
     async def load(self, adapter: str) -> None:
         """Load the adapter and answer one token with it."""
@@ -189,6 +203,52 @@ class VllmEngine(LLMServer):  # type: ignore[misc]
         directory = self._artifacts.fetch(release.adapter_uri, release.adapter_digest)
         check_adapter(directory, release, base_digest(self._settings.models.base), self._settings.engine.max_lora_rank)
         return directory
+
+
+def sampling_params(request: GenerationRequest) -> SamplingParams:
+    """vLLM's words for a request. Raises VLLMValidationError."""
+    extra = dict(request.extra or {})
+    if "structured_outputs" in extra:
+        extra["structured_outputs"] = StructuredOutputsParams(**extra["structured_outputs"])
+    return SamplingParams(
+        max_tokens=request.max_tokens,
+        temperature=request.temperature,
+        top_p=request.top_p,
+        stop=list(request.stop) or None,
+        seed=request.seed,
+        output_kind=RequestOutputKind.DELTA if request.stream else RequestOutputKind.FINAL_ONLY,
+        **extra,
+    )
+
+
+def _detailed(delta: Delta, piece: Any, most: int) -> Delta:
+    """The delta of a request that asked for more. vLLM's ends of its own making are errors here: no client knows them."""
+    if delta.finish_reason not in (None, "stop", "length"):
+        raise Unavailable(f"The engine gave the answer up ({delta.finish_reason}); ask again.")
+    if not piece.logprobs:
+        return delta
+    found = []
+    for token_id, at in zip(piece.token_ids, piece.logprobs, strict=False):
+        # Minus infinity is no JSON.
+        likeliest = sorted((one for one in at.values() if one.rank is not None), key=lambda one: one.rank)
+        top = tuple((one.decoded_token or "", max(one.logprob, -9999.0)) for one in likeliest[:most])
+        chosen = at[token_id]
+        found.append(TokenLogprob(chosen.decoded_token or "", max(chosen.logprob, -9999.0), top))
+    return delta._replace(logprobs=tuple(found))
+
+
+def tool_calls(parser: str, tokenizer: Any, text: str, tools: Sequence[dict[str, Any]]) -> ToolCalls:
+    """The calls that vLLM's parser of this name finds. Raises Unavailable when there is no such parser."""
+    from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
+    from vllm.tool_parsers import ToolParserManager
+
+    try:
+        kind = ToolParserManager.get_tool_parser(parser)
+    except KeyError:
+        raise Unavailable(f"vLLM has no tool parser '{parser}'; set engine.tool_parser to one of its names.") from None
+    asked = ChatCompletionRequest(model="", messages=[{"role": "user", "content": ""}], tools=list(tools))
+    found = kind(tokenizer, asked.tools).extract_tool_calls(text, asked)
+    return ToolCalls(found.content or "", tuple((call.function.name, call.function.arguments) for call in found.tool_calls))
 
 
 def check_adapter(directory: Path, release: Release, base: str, max_rank: int) -> None:

@@ -52,6 +52,11 @@ def turns_of(work: Work, ids: Sequence[str]) -> dict[str, Turn]:
     return {one.id: one for one in found}
 
 
+def of_conversation(work: Work, conversation_id: str) -> list[Turn]:
+    """A conversation's turns, the first one first."""
+    return work.bodies(Turn, select(turns.c.body).where(turns.c.conversation_id == conversation_id).order_by(turns.c.created_at))
+
+
 def recent(work: Work, user: str | None = None, limit: int = 100) -> list[Turn]:
     """The newest turns first."""
     statement = select(turns.c.body).order_by(turns.c.created_at.desc()).limit(limit)

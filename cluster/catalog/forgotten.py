@@ -4,7 +4,7 @@ from typing import Sequence
 
 from sqlalchemy import delete, or_, select
 
-from cluster.catalog.tables import conversations, forgotten, ledger, rebuilds, signals, turns
+from cluster.catalog.tables import answered_once, conversations, forgotten, ledger, rebuilds, signals, turns
 from cluster.catalog.transaction import Work
 from cluster.domain.base import now
 from cluster.domain.conversations import Turn
@@ -44,6 +44,7 @@ def delete_user(work: Work, user: str) -> tuple[int, int]:
     gone = work.run(delete(signals).where(theirs)).rowcount
     lost = work.run(delete(turns).where(turns.c.user == user)).rowcount
     work.run(delete(conversations).where(conversations.c.user == user))
+    work.run(delete(answered_once).where(answered_once.c.user == user))
     return int(lost), int(gone)
 
 

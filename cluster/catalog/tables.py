@@ -201,3 +201,19 @@ runs = Table(
     Column("created_at", DateTime(timezone=True), nullable=False),
     Column("body", JSON, nullable=False),
 )
+answered_once = Table(
+    "answered_once",
+    metadata,
+    Column("user", String(64), primary_key=True),
+    Column("key", String(200), primary_key=True),
+    Column("digest", String(64), nullable=False),
+    Column("body", JSON),
+    Column("expires_at", DateTime(timezone=True), nullable=False, index=True),
+)
+meters = Table(
+    "meters",
+    metadata,
+    Column("replica", String(40), primary_key=True),
+    Column("body", JSON, nullable=False),
+    Column("updated_at", DateTime(timezone=True), nullable=False),
+)

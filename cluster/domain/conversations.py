@@ -37,7 +37,7 @@ class Route(Frozen):
 
 
 class Turn(Frozen):
-    """One question and its answer. ``timings`` are seconds by stage, ``tokens`` counts by kind."""
+    """One question and its answer. ``timings`` are seconds by stage, ``tokens`` counts by kind, ``metadata`` what the client said of it."""
 
     id: str = Field(default_factory=lambda: new_id("turn"))
     conversation_id: str
@@ -52,6 +52,7 @@ class Turn(Frozen):
     validation: Validation
     timings: dict[str, float] = Field(default_factory=dict)
     tokens: dict[str, int] = Field(default_factory=dict)
+    metadata: dict[str, str] = Field(default_factory=dict)
     created_at: datetime = Field(default_factory=now)
 
 

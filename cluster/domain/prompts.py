@@ -3,6 +3,7 @@
 from typing import Any, Sequence
 
 from cluster.domain.conversations import Message
+from cluster.errors import InvalidInput
 
 PROMPT_CONTRACT = 1
 """Raised when the rendered form changes: adapters trained under another contract need a new major version."""
@@ -30,6 +31,27 @@ def as_dicts(messages: Sequence[Message]) -> list[dict[str, str]]:
 def prompt_ids(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
     """Token ids of the prompt, ending where the assistant starts to write. ``tokenizer`` is a transformers tokenizer."""
     ids = tokenizer.apply_chat_template(as_dicts(messages), add_generation_prompt=True, tokenize=True, return_dict=False)
+    return list(ids)
+
+
+def tool_prompt_ids(
+    tokenizer: Any, messages: Sequence[Message], thread: Sequence[dict[str, Any]], tools: Sequence[dict[str, Any]]
+) -> list[int]:
+    """Token ids of a prompt with tools. ``messages`` are as ``render`` gives them; ``thread`` is the same talk in the template's own form,
+    calls and their results included, without system messages. Raises InvalidInput when the template knows no tools."""
+    template = tokenizer.get_chat_template(tools=list(tools) or None)
+    spoken = any(message["role"] == "tool" or message.get("tool_calls") for message in thread)
+    if (tools and "tools" not in template) or (spoken and "tool_calls" not in template):
+        raise InvalidInput(
+            "The base model's chat template knows no tools; leave tools and their results out, or serve a base that does."
+        )
+    system = [message for message in as_dicts(messages) if message["role"] == "system"]
+    last = max(number for number, message in enumerate(thread) if message["role"] == "user")
+    asked = {**thread[last], "content": messages[-1].content}
+    whole = [*system, *thread[:last], asked, *thread[last + 1 :]]
+    ids = tokenizer.apply_chat_template(
+        whole, tools=list(tools) or None, add_generation_prompt=True, tokenize=True, return_dict=False
+    )
     return list(ids)
 
 

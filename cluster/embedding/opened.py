@@ -62,6 +62,12 @@ class Embedder:
             vectors[batch] = means / np.linalg.norm(means, axis=1, keepdims=True)
         return vectors
 
+    def count(self, texts: Sequence[str]) -> int:
+        """How many tokens ``embed`` sees of the texts."""
+        if self._other is not None:
+            return int(sum(len(ids) for ids in self._other.tokenize(list(texts))["input_ids"]))
+        return sum(len(encoding.ids) for encoding in self._tokenizer.encode_batch(list(texts)))
+
 
 def _sentence_transformer(directory: Path, config: dict[str, Any]) -> Any:
     """Any other sentence embedder, run by its own library. Remote code in a model is never run."""

@@ -1,13 +1,14 @@
-"""Health, open to everybody: says that it lives and whether it can answer, and nothing else."""
+"""Health: that it lives and whether it can answer, open to everybody; the details are for admins."""
 
 from typing import Any
 
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
-from serve_app.routes.access import Caller, Parts
+from serve_app.routes.access import Admin, Parts
+from serve_app.routes.counting import CountedRoute
 
-router = APIRouter()
+router = APIRouter(route_class=CountedRoute)
 
 
 @router.get("/health")
@@ -23,11 +24,17 @@ async def ready(parts: Parts) -> JSONResponse:
 
 
 @router.get("/health/detailed")
-async def detailed(parts: Parts, caller: Caller) -> dict[str, Any]:
-    """Who answers for each agent, and what could not be taken into use; of agents that the caller may use."""
+async def detailed(parts: Parts, caller: Admin) -> dict[str, Any]:
+    """For admins: who answers for each agent, what the engine does, and what could not be taken into use."""
     live = parts.live
-    shown = [name for name in live.agents if live.may(name, caller)]
-    champions = {name: None if name in live.problems else live.champion(name).ref for name in shown}
-    problems = {name: said for name, said in live.problems.items() if name in shown or name not in live.agents}
+    champions = {name: None if name in live.problems else live.champion(name).ref for name in live.agents}
     head = parts.answering.head
-    return {"ready": parts.ready, "agents": champions, "router": head.ref if head else None, "problems": problems}
+    engine = await parts.answering.engine.state()
+    return {
+        "ready": parts.ready,
+        "replica": parts.meter_book.replica,
+        "agents": champions,
+        "router": head.ref if head else None,
+        "engine": {"running": engine.running, "adapters": list(engine.adapters)},
+        "problems": live.problems,
+    }

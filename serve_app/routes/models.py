@@ -5,8 +5,9 @@ from typing import Any
 from fastapi import APIRouter
 
 from serve_app.routes.access import Caller, Parts
+from serve_app.routes.counting import CountedRoute
 
-router = APIRouter()
+router = APIRouter(route_class=CountedRoute)
 
 
 def _card(name: str) -> dict[str, Any]:

@@ -12,8 +12,9 @@ from cluster.domain.signals import Signal
 from cluster.errors import InvalidInput, near
 from serve_app.gateway import Gateway
 from serve_app.routes.access import Caller, Judge, Parts, sees_all
+from serve_app.routes.counting import CountedRoute
 
-router = APIRouter()
+router = APIRouter(route_class=CountedRoute)
 
 
 class SignalRequest(BaseModel):

@@ -9,8 +9,9 @@ from cluster.catalog import conversations
 from cluster.domain.conversations import Turn
 from serve_app.gateway import Gateway
 from serve_app.routes.access import Caller, Parts, sees_all
+from serve_app.routes.counting import CountedRoute
 
-router = APIRouter()
+router = APIRouter(route_class=CountedRoute)
 
 
 def find(parts: Gateway, turn_id: str, user: str | None) -> Turn:

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import httpx2
+import openai
 import pytest
 
 from cluster.artifacts import Artifacts
@@ -70,6 +72,15 @@ class House:
         with self.catalog.transaction() as work:
             agents.save(work, made)
         return made
+
+    def openai(self, user: str = "ada") -> openai.AsyncOpenAI:
+        """OpenAI's own client, of which every request goes to the application."""
+        return openai.AsyncOpenAI(
+            base_url="http://treadle/v1",
+            api_key=self.key(user),
+            max_retries=0,
+            http_client=openai.DefaultAsyncHttpxClient(transport=httpx2.ASGITransport(self.app)),
+        )
 
     def release(self, agent: str, version: str, champion: bool = True, **changes: Any) -> Release:
         """Record a release (its adapter is a file that nobody reads here) and make it the champion."""

@@ -81,7 +81,7 @@ async def test_an_unknown_model_is_a_404_with_near_names_and_never_reaches_the_e
         (chat("linux") | {"messages": [{"role": "user", "content": "  "}]}, "last message"),
         (chat("linux", temperature=3), "temperature"),
         (chat("linux", max_tokens=0), "max_tokens"),
-        (chat("linux", n=2), "n"),
+        (chat("linux", n=9), "n"),
         (chat("linux", treadle={"retreive": True}), "treadle.retreive"),
     ],
 )

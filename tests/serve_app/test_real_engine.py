@@ -1,6 +1,7 @@
 """The application on a private Ray with the real engine: vLLM, the starter model and three LoRA adapters."""
 
 import asyncio
+import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +18,9 @@ from cluster.base_model import base_digest
 from cluster.catalog import Catalog, agents, releases
 from cluster.domain.agents import Agent, GenerationSettings
 from cluster.domain.releases import CHAMPION, Release
+from cluster.errors import Unavailable
 from cluster.settings import Settings, load_settings
+from tests.serve_app.test_api_page import SECRET, run_examples
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(900)]
 
@@ -31,6 +34,7 @@ profiles:
     serve: {port: 0}
     mlflow: {port: 0}
     engine: {dtype: float32, kv_cache_gib: 0.25, max_lora_rank: 16, max_loras: 3, cpus: 1}
+    router: {voice_secret: %s}
 """
 
 
@@ -71,7 +75,11 @@ class Service:
     def __init__(self, settings: Settings, catalog: Catalog) -> None:
         self.settings, self.catalog = settings, catalog
         self.url = ray_lifecycle.connection(settings).serve
-        self.headers = {"Authorization": f"Bearer {own_key(settings, catalog)}"}
+        self.key = own_key(settings, catalog)
+        self.headers = {"Authorization": f"Bearer {self.key}"}
+
+    def openai(self) -> openai.OpenAI:
+        return openai.OpenAI(base_url=f"{self.url}/v1", api_key=self.key, max_retries=0)
 
     def client(self) -> httpx.AsyncClient:
         return httpx.AsyncClient(base_url=self.url, headers=self.headers, timeout=120)
@@ -85,7 +93,7 @@ class Service:
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     patch = pytest.MonkeyPatch()
     home = tmp_path_factory.mktemp("serve")
-    (home / "treadle.yaml").write_text(SETTINGS)
+    (home / "treadle.yaml").write_text(SETTINGS % SECRET)
     patch.setenv("TREADLE_HOME", str(home / "home"))
     patch.setenv("TREADLE_SETTINGS", str(home / "treadle.yaml"))
     for name in ("TREADLE_CATALOG_URL", "TREADLE_ARTIFACTS_URL", "TREADLE_MLFLOW_URL", "TREADLE_PROFILE"):
@@ -136,7 +144,7 @@ async def test_one_batch_answers_all_adapters_and_the_base(service: Service) -> 
 
 
 def test_the_openai_client_streams_from_auto_agent_and_release(service: Service) -> None:
-    client = openai.OpenAI(base_url=f"{service.url}/v1", api_key=service.headers["Authorization"].removeprefix("Bearer "))
+    client = service.openai()
     said = {}
     for model in ("auto", "linux", "linux@0.1.0", "linux@0.2.0"):
         chunks = list(
@@ -210,19 +218,140 @@ async def test_a_promotion_under_load_fails_no_request(service: Service) -> None
 
 async def test_a_client_that_leaves_ends_its_generation(service: Service) -> None:
     """The engine has 64 places: were abandoned answers written to their end, the questions after them would wait for minutes."""
+    messages = [{"role": "user", "content": "repeat a a a"}]
+    # Without its end token the model writes until it is stopped.
+    long: dict[str, Any] = {"model": "starter", "max_tokens": 900, "ignore_eos": True}
     async with service.client() as client:
-        for _ in range(70):
-            body = {
-                "model": "starter",
-                "messages": [{"role": "user", "content": "repeat a a a"}],
-                "stream": True,
-                "max_tokens": 900,
-            }
+        for number in range(70):
+            body = {**long, "messages": messages, "stream": True, "n": 1 + number % 2}
             async with client.stream("POST", "/v1/chat/completions", json=body) as answer:
                 async for _line in answer.aiter_lines():
                     break
         answer = await asyncio.wait_for(service.ask(client, "linux"), timeout=60)
-    assert answer.status_code == 200
+        assert answer.status_code == 200
+        for path, body in (
+            ("/v1/chat/completions", {**long, "messages": messages}),
+            ("/v1/chat/completions", {**long, "messages": messages, "n": 8, "stream": True}),
+            ("/v1/completions", {**long, "prompt": ["a a a", "b b b"]}),
+            (
+                "/api/chat",
+                {"model": "starter", "messages": messages, "options": {"num_predict": 900}, "format": {"type": "string"}},
+            ),
+        ):
+            await settles(client)
+            asking = asyncio.create_task(client.post(path, json=body))
+            while not asking.done() and await running(client) == 0:
+                await asyncio.sleep(0.02)
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
+        await settles(client)
+
+
+async def running(client: httpx.AsyncClient) -> int:
+    return int((await client.get("/health/detailed")).json()["engine"]["running"])
+
+
+async def settles(client: httpx.AsyncClient) -> None:
+    """Nobody waits for an answer, and the engine writes none."""
+    for _ in range(300):
+        if await running(client) == 0:
+            return
+        await asyncio.sleep(0.1)
+    raise AssertionError("the engine goes on writing answers that nobody waits for")
+
+
+def test_seeds_choices_and_logprobs_of_the_real_engine(service: Service) -> None:
+    client = service.openai()
+    options: dict[str, Any] = {
+        "model": "linux",
+        "messages": [{"role": "user", "content": "list the files"}],
+        "temperature": 1.0,
+        "max_tokens": 12,
+        "extra_body": {"treadle": {"record": False}},
+    }
+    several = client.chat.completions.create(**options, n=3, seed=5).choices
+    alone = [client.chat.completions.create(**options, seed=seed).choices[0].message.content for seed in (5, 6, 7)]
+    assert [choice.message.content for choice in several] == alone
+    assert len(set(alone)) > 1
+    greedy = client.chat.completions.create(**{**options, "temperature": 0.0}, logprobs=True, top_logprobs=3).choices[0]
+    assert greedy.logprobs is not None
+    content = greedy.logprobs.content or []
+    assert len(content) > 1
+    assert all(len(one.top_logprobs) == 3 and one.logprob == one.top_logprobs[0].logprob <= 0 for one in content)
+    stream = client.chat.completions.create(**{**options, "temperature": 0.0}, logprobs=True, top_logprobs=3, stream=True)
+    streamed = [one for chunk in stream for choice in chunk.choices if choice.logprobs for one in choice.logprobs.content or []]
+    assert [one.token for one in streamed] == [one.token for one in content]
+    raw = client.completions.create(model="starter", prompt="One, two, three,", max_tokens=5, logprobs=2).choices[0]
+    assert raw.logprobs is not None
+    assert "".join(raw.logprobs.tokens or []) == raw.text
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_answers_are_held_to_a_schema(service: Service, stream: bool) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"on": {"type": "boolean"}, "room": {"enum": ["kitchen", "hall"]}},
+        "required": ["on", "room"],
+        "additionalProperties": False,
+    }
+    for model in ("starter", "linux"):
+        options: dict[str, Any] = {
+            "model": model,
+            "messages": [{"role": "user", "content": "Is the light on?"}],
+            "max_tokens": 64,
+            "response_format": {"type": "json_schema", "json_schema": {"name": "light", "schema": schema, "strict": True}},
+        }
+        client = service.openai()
+        if stream:
+            pieces = client.chat.completions.create(**options, stream=True)
+            text = "".join(chunk.choices[0].delta.content or "" for chunk in pieces)
+        else:
+            text = client.chat.completions.create(**options).choices[0].message.content or ""
+        said = json.loads(text)
+        assert isinstance(said["on"], bool)
+        assert said["room"] in ("kitchen", "hall")
+
+
+async def test_what_only_the_engine_can_refuse_is_a_400_and_harms_nobody(service: Service) -> None:
+    def form(schema: dict[str, Any]) -> dict[str, Any]:
+        return {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}}
+
+    async with service.client() as client:
+        for more in (
+            {"logit_bias": {"999999": 1}},
+            {"min_tokens": 20, "max_tokens": 10},
+            form({"type": "no such type"}),
+            form({"$ref": "#/nowhere"}),
+            form({"type": "string", "pattern": "("}),
+            form({"type": "number", "multipleOf": 3}),
+        ):
+            for stream in (False, True):
+                answer = await service.ask(client, "linux", stream=stream, **more)
+                assert answer.status_code == 400, (more, answer.text)
+                assert "\n" not in answer.json()["error"]["message"]
+        assert (await service.ask(client, "linux", **form({}))).status_code == 200
+        assert (await service.ask(client, "linux")).status_code == 200
+
+
+async def test_the_examples_of_the_api_page_run(service: Service) -> None:
+    said = await asyncio.to_thread(run_examples, service.url, service.key)
+    assert said[1].rstrip().endswith("data: [DONE]")
+    assert "treadle_answer_seconds_count" in said[-1]
+
+
+def test_calls_of_tools_are_found_by_vllms_parsers(service: Service) -> None:
+    from serve_app.gateway import open_tokenizer
+    from serve_app.vllm_engine import tool_calls
+
+    tools = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}]
+    tokenizer = open_tokenizer(service.settings.models.base.location)
+    text = 'I look. <tool_call>{"name": "weather", "arguments": {"city": "Bern"}}</tool_call>'
+    found = tool_calls("hermes", tokenizer, text, tools)
+    assert found.content.strip() == "I look."
+    assert [(name, json.loads(arguments)) for name, arguments in found.calls] == [("weather", {"city": "Bern"})]
+    assert tool_calls("hermes", tokenizer, "It rains.", tools) == ("It rains.", ())
+    with pytest.raises(Unavailable, match=r"engine\.tool_parser"):
+        tool_calls("no such", tokenizer, text, tools)
 
 
 def test_turns_are_committed_before_their_answer_ends(service: Service) -> None:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-HEAD = "0004"
+HEAD = "0005"
 
 
 def upgrade(connection: Any, revision: str = "head") -> None:
