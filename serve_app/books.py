@@ -10,7 +10,7 @@ from datetime import datetime
 
 from cluster.catalog import Catalog, audit, sessions, users
 from cluster.domain.audit import AuditEntry
-from cluster.errors import TreadleError
+from cluster.errors import one_sentence
 from serve_app.identity import How, Identities
 from serve_app.limits import Limits
 
@@ -38,9 +38,9 @@ class Books:
             try:
                 await self.write()
                 self._failing = False
-            except TreadleError as error:
+            except Exception as error:  # the edge: whatever it was, answering goes on and the next round tries again
                 if not self._failing:
-                    log.warning("counts and refusals wait to be written: %s", error.message)
+                    log.warning("counts and refusals wait to be written: %s", one_sentence(error))
                 self._failing = True
 
     async def write(self) -> None:

@@ -107,6 +107,10 @@ class LiveReleases:
         named = [one for one in open_to if one.name == chosen] or [one for one in open_to if one.default] or open_to
         return named[0] if named else None
 
+    def _changed(self, card: Agent) -> Agent:
+        settings = self._seen.settings.get(card.name)
+        return card if settings is None else settings.over(card)
+
     def _visible(self, card: Agent) -> bool:
         said = self.settings(card.name).visible
         return card.visible if said is None else said
@@ -119,10 +123,10 @@ class LiveReleases:
         card = self.agents[name]
         release = self._champions.get(name)
         if release is not None:
-            return Speaker(self.settings(name).over(release.card), release, release.indexes)
+            return Speaker(self._changed(release.card), release, release.indexes)
         if name in self.problems and name not in self._bare:
             raise Unavailable(f"The champion of '{name}' cannot answer: {self.problems[name]}")
-        return self.bare(self.settings(name).over(card))
+        return self.bare(self._changed(card))
 
     def bare(self, card: Agent) -> Speaker:
         """``agent@base``: the card on the bare base model, with the newest version of each corpus."""

@@ -13,9 +13,9 @@ from sqlalchemy import Connection, Engine, Table, create_engine, event, inspect
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DataError, DBAPIError, OperationalError
 
-from cluster.errors import Unavailable
+from cluster.errors import InvalidInput, Unavailable
 
 T = TypeVar("T", bound=BaseModel)
 LOCK_WAIT_MS = 30_000
@@ -136,6 +136,8 @@ class Catalog:
             raise Unavailable(
                 f"The catalog {self.place} cannot be used: {_line(error)}; check its disk, path and server."
             ) from None
+        except DataError as error:
+            raise InvalidInput(f"The catalog cannot hold a value of this request: {_line(error)}; send another.") from None
         except DBAPIError as error:
             raise Unavailable(f"The catalog {self.place} refused a statement: {_line(error)}.") from None
 

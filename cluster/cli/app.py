@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cluster.cli import agents, config, cycle, data, evals, export_release, keys, releases, runs, signals, train, users
+from cluster.cli import agents, audit, config, cycle, data, evals, export_release, keys, releases, runs, signals, train, users
 from cluster.cli.console import Json, emit, err, home, note, table
 from cluster.errors import TreadleError
 
@@ -21,6 +21,7 @@ for name, words in {
     "runs": runs,
     "users": users,
     "keys": keys,
+    "audit": audit,
     "config": config,
 }.items():
     app.add_typer(words.app, name=name, help=words.__doc__)

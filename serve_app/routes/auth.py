@@ -13,6 +13,7 @@ from cluster import accounts
 from cluster.accounts import Actor
 from cluster.catalog import sessions, users
 from cluster.domain.audit import AuditEntry
+from cluster.domain.base import Name
 from cluster.domain.users import SESSION_HOURS, Session, User
 from cluster.errors import Conflict, Unauthenticated
 from cluster.passwords import LONGEST, matches
@@ -29,7 +30,7 @@ _AT_ONCE = asyncio.Semaphore(2)
 class Login(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    user: str = Field(min_length=1, max_length=64)
+    user: Name
     password: str = Field(min_length=1, max_length=LONGEST)
 
 
@@ -54,7 +55,7 @@ async def login(body: Login, request: Request, response: Response, parts: Parts)
         parts.books.note(AuditEntry(user=body.user, origin=actor.origin, action="login", target=body.user, result="refused"))
         raise Unauthenticated("User or password is wrong; an admin can set a new password (treadle users password NAME).")
     text, session = await asyncio.to_thread(_begin, parts, actor, user)
-    secure = request.url.scheme == "https"
+    secure = request.url.scheme == "https" or parts.settings.serve.tls is not None
     response.set_cookie(COOKIE, text, max_age=SESSION_HOURS * 3600, httponly=True, samesite="strict", secure=secure)
     return {"user": user.name, "role": user.role, "expires_at": session.expires_at}
 

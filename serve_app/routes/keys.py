@@ -48,7 +48,7 @@ def _keys(parts: Gateway, user: str | None) -> list[ApiKey]:
 
 @router.post("/v1/keys", status_code=201)
 async def create(body: NewKey, request: Request, parts: Parts, caller: KeyHolder) -> dict[str, Any]:
-    """A new key. It can do no more, and lives no longer, than the key or token that makes it."""
+    """A new key. Unless an admin makes it, it can do no more, and lives no longer, than the key or token that makes it."""
     text, key = await asyncio.to_thread(_create, parts, Actor(caller.user, origin(request)), body, caller)
     return {"key": text, **_shown(key)}
 

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from cluster import accounts
 from cluster.accounts import Actor
 from cluster.catalog import users
+from cluster.domain.base import Name
 from cluster.domain.users import Role, User
 from cluster.errors import Conflict
 from cluster.passwords import LONGEST
@@ -23,7 +24,7 @@ class NewUser(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    name: str = Field(max_length=64)
+    name: Name
     role: Role = "user"
     password: str | None = Field(default=None, max_length=LONGEST)
 

@@ -92,6 +92,13 @@ def test_the_database_refuses_to_rewrite_the_log(settings, database, statement, 
     catalog.close()
 
 
+def test_what_postgresql_cannot_hold_is_said_to_whom_sent_it(postgresql: str) -> None:
+    catalog = Catalog(postgresql).prepare()
+    with pytest.raises(InvalidInput, match="cannot hold"), catalog.reading() as work:
+        users.find(work, "a\x00b")
+    catalog.close()
+
+
 def test_a_key_of_a_role_has_no_scope_that_the_role_has_not(catalog: Catalog) -> None:
     assert scopes_of("user", ["chat", "admin"]) == {"chat"}
     assert weaker("curator", "user") == "user"

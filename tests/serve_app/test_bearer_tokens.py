@@ -4,7 +4,10 @@ import base64
 import hashlib
 import hmac
 import json
+import threading
 import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -223,3 +226,90 @@ async def test_a_token_is_an_identity_with_its_role_and_its_user_can_be_disabled
     identities.forget(found.credential)
     with pytest.raises(Unauthenticated, match="disabled"):
         await identities.of(headers, {}, True)
+
+
+class Issuer:
+    """An issuer on a free port: ``answers`` says what it has at each path, a status or a body."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, Any] = {}
+        self.asked: list[str] = []
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                outer.asked.append(self.path)
+                found = outer.answers.get(self.path, 404)
+                body = b"" if isinstance(found, int) else found if isinstance(found, bytes) else json.dumps(found).encode()
+                self.send_response(found if isinstance(found, int) else 200)
+                self.send_header("Location", "/keys")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        class Quiet(ThreadingHTTPServer):
+            daemon_threads = True
+
+            def handle_error(self, *_: Any) -> None:
+                """A client that had enough of a long answer."""
+
+        self._server = Quiet(("127.0.0.1", 0), Handler)
+        self.address = f"http://127.0.0.1:{self._server.server_address[1]}"
+        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture
+def issuer() -> Iterator[Issuer]:
+    made = Issuer()
+    yield made
+    made.close()
+
+
+def test_keys_are_fetched_from_an_address_once_for_many_tokens(issuer: Issuer) -> None:
+    issuer.answers["/keys"] = key_set(one=RSA_KEY)
+    tokens = BearerTokens(JwtSettings(jwks=f"{issuer.address}/keys", issuer=ISSUER, audience=AUDIENCE))
+    for _ in range(3):
+        assert tokens.read(jwt.encode(claims(), RSA_KEY, "RS256", headers={"kid": "one"})).user == "ada"
+    assert issuer.asked == ["/keys"]
+
+
+def test_openid_connect_says_where_the_keys_are_and_only_the_issuers_own_are_taken(issuer: Issuer) -> None:
+    place = "/.well-known/openid-configuration"
+    issuer.answers |= {place: {"jwks_uri": f"{issuer.address}/keys"}, "/keys": key_set(one=EC_KEY)}
+    told = JwtSettings(discover=True, issuer=issuer.address, audience=AUDIENCE)
+    token = jwt.encode(claims(iss=issuer.address), EC_KEY, "ES256", headers={"kid": "one"})
+    assert BearerTokens(told).read(token).user == "ada"
+    issuer.answers[place] = {"jwks_uri": "https://evil.example.org/keys"}
+    with pytest.raises(Unavailable, match=r"keys elsewhere \(https://evil.example.org/keys\)"):
+        BearerTokens(told).read(token)
+    assert issuer.asked == [place, "/keys", place]
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (404, "answered 404"),
+        (302, "answered 302"),
+        (b"<html>", "no JSON"),
+        (b" " * 300_000, "more than 262144 bytes"),
+        ({}, "no RS256"),
+    ],
+)
+def test_an_issuer_that_answers_something_else_is_unavailable(issuer: Issuer, answer: Any, says: str) -> None:
+    issuer.answers["/other"] = answer
+    tokens = BearerTokens(JwtSettings(jwks=f"{issuer.address}/other", issuer=ISSUER, audience=AUDIENCE))
+    with pytest.raises(Unavailable, match=says):
+        tokens.read(jwt.encode(claims(), RSA_KEY, "RS256", headers={"kid": "one"}))
+
+
+def test_a_key_set_file_that_is_not_there_is_one_sentence() -> None:
+    tokens = BearerTokens(JwtSettings(jwks="/nowhere/keys.json", issuer=ISSUER, audience=AUDIENCE))
+    with pytest.raises(Unavailable, match="cannot be read: No such file"):
+        tokens.read(jwt.encode(claims(), RSA_KEY, "RS256"))
