@@ -31,12 +31,36 @@ class Row(NamedTuple):
     """What a key needs; None: nothing but to be known."""
 
 
-OPEN = {("GET", "/health"), ("GET", "/health/ready"), ("GET", "/openapi.json"), ("POST", "/v1/auth/login")}
-"""Open to everybody: they say nothing of anybody."""
+OPEN = {
+    ("GET", "/health"),
+    ("GET", "/health/ready"),
+    ("GET", "/openapi.json"),
+    ("POST", "/v1/auth/login"),
+    ("POST", "/v1/voice/webhook"),
+}
+"""Open to everybody: they say nothing of anybody. The webhook asks for a signature instead of a key."""
 
 EVERYBODY, ADMINS, OWNERS_AND_CURATORS = (200, 200, 200, 200), (403, 403, 403, 200), (200, 404, 200, 200)
 TABLE = [
-    Row("GET", "/health/detailed", None, EVERYBODY, "read"),
+    Row("GET", "/health/detailed", None, ADMINS, "admin"),
+    Row("GET", "/metrics", None, (403, 403, 200, 200), "read"),
+    Row("POST", "/v1/completions", {"model": "linux", "prompt": "list"}, EVERYBODY, "chat"),
+    Row("POST", "/v1/completions", {"model": "private", "prompt": "list"}, (404, 404, 404, 200), "chat"),
+    Row("POST", "/v1/embeddings", {"model": "minilm", "input": "list"}, EVERYBODY, "chat"),
+    Row("POST", "/tokenize", {"prompt": "list"}, EVERYBODY, "chat"),
+    Row("POST", "/tokenize", {"model": "private", "prompt": "list"}, (404, 404, 404, 200), "chat"),
+    Row("POST", "/detokenize", {"tokens": [1, 2]}, EVERYBODY, "chat"),
+    Row("POST", "/api/chat", {**chat("linux"), "stream": False}, EVERYBODY, "chat"),
+    Row("POST", "/api/chat", {**chat("private"), "stream": False}, (404, 404, 404, 200), "chat"),
+    Row("POST", "/api/generate", {"model": "linux", "prompt": "list", "stream": False}, EVERYBODY, "chat"),
+    Row("POST", "/api/generate", {"model": "private", "prompt": "list"}, (404, 404, 404, 200), "chat"),
+    Row("POST", "/api/embed", {"model": "minilm", "input": "list"}, EVERYBODY, "chat"),
+    Row("POST", "/api/show", {"model": "linux"}, EVERYBODY, "chat"),
+    Row("POST", "/api/show", {"model": "private"}, (404, 404, 404, 200), "chat"),
+    Row("GET", "/api/tags", None, EVERYBODY, "read"),
+    Row("GET", "/api/version", None, EVERYBODY, "read"),
+    Row("POST", "/v1/voice/chat/completions", chat("linux"), EVERYBODY, "chat"),
+    Row("POST", "/v1/voice/chat/completions", chat("private"), (404, 404, 404, 200), "chat"),
     Row("GET", "/v1/models", None, EVERYBODY, "read"),
     Row("GET", "/v1/models/linux", None, EVERYBODY, "read"),
     Row("GET", "/v1/models/private", None, (404, 404, 404, 200), "read"),
