@@ -11,6 +11,7 @@ from cluster.catalog import audit, users
 from cluster.cli import audit as audit_commands
 from cluster.cli import keys as key_commands
 from cluster.cli import users as user_commands
+from cluster.cli.app import app as root
 from cluster.cli.console import Home
 from cluster.domain.users import key_hash
 from cluster.errors import Forbidden, InvalidInput
@@ -47,8 +48,8 @@ def test_a_user_is_added_changed_and_disabled_and_no_password_is_shown(here: Hom
     assert [(one["name"], one["role"], one["login"]) for one in listed] == [("ada", "user", "disabled"), ("robot", "user", "-")]
     assert "argon2" not in json.dumps([made, listed])
     assert run(user_commands.app, "disable", "ada", "--undo")["login"] == "password"
-    assert [one["action"] for one in run(audit_commands.app, "list", "--limit", "2")] == ["user.change", "user.change"]
-    assert "user.add" in CliRunner().invoke(audit_commands.app, ["list", "--action", "user.add"]).stdout
+    assert [one["action"] for one in run(root, "audit", "list", "--limit", "2")] == ["user.change", "user.change"]
+    assert "user.add" in CliRunner().invoke(root, ["audit", "list", "--action", "user.add"]).stdout
     with here.catalog.reading() as work:
         assert passwords.matches("another long one", users.get(work, "ada").password)
         assert {one.origin for one in audit.recent(work)} == {"cli"}
