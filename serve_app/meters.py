@@ -13,7 +13,7 @@ import time
 from bisect import bisect_left
 from datetime import timedelta
 
-from cluster.catalog import Catalog, meters
+from cluster.catalog import Catalog, answered_once, meters
 from cluster.domain.base import new_id, now
 from cluster.errors import TreadleError
 
@@ -54,12 +54,16 @@ class Meters:
         """A request was answered with this status."""
         self.add(f'treadle_requests_total{{route="{route}",status="{status}"}}')
 
+    def tokens(self, prompt: int, completion: int) -> None:
+        """What was read and written."""
+        self.add('treadle_tokens_total{kind="prompt"}', prompt)
+        self.add('treadle_tokens_total{kind="completion"}', completion)
+
     def answered(self, agent: str, reason: str, tokens: dict[str, int], timings: dict[str, float], passed: bool) -> None:
         """An answer is whole."""
         name = escaped(agent)
         self.add(f'treadle_answers_total{{agent="{name}",finish_reason="{reason}"}}')
-        for kind, count in tokens.items():
-            self.add(f'treadle_tokens_total{{kind="{kind}"}}', count)
+        self.tokens(tokens["prompt"], tokens["completion"])
         self.observe("treadle_first_token_seconds", timings["first_token"])
         self.observe("treadle_answer_seconds", timings["total"])
         if not passed:
@@ -104,7 +108,8 @@ class MeterBook:
                 log.warning("the counters were not written: %s", error.message)
 
     def write(self, tidy: bool = False) -> None:
-        """This replica's counters; with ``tidy`` those of replicas that are gone are put together."""
+        """This replica's counters; with ``tidy`` those of replicas that are gone are put together, and answers kept for their
+        idempotency key are let go when their time is over."""
         with self._writing:
             self._write(dict(self._counted.counters), tidy)
 
@@ -112,6 +117,7 @@ class MeterBook:
         with self._catalog.transaction() as work:
             if tidy:
                 meters.fold(work, now() - SILENT)
+                answered_once.let_go(work)
             if self._written is None:
                 meters.begin(work, self.replica, self._since(counters))
             elif not meters.go_on(work, self.replica, self._since(counters)):

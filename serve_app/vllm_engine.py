@@ -89,7 +89,7 @@ def llm_config(settings: Settings, adapters: int) -> LLMConfig:
         "enforce_eager": engine.enforce_eager,
         "tensor_parallel_size": engine.tensor_parallel_size,
         "disable_log_stats": True,
-        # Small models fill the space between two JSON tokens with spaces until they run out of tokens, if they may.
+        # A small model can fill the space between two JSON tokens with spaces until it runs out of tokens, if it may.
         "structured_outputs_config": StructuredOutputsConfig(backend="xgrammar", disable_any_whitespace=True),
     }
     if engine.device == "cpu":

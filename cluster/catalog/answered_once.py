@@ -17,9 +17,14 @@ class Kept(NamedTuple):
     body: dict[str, Any] | None
 
 
+def let_go(work: Work) -> None:
+    """Delete what has expired."""
+    work.run(delete(answered_once).where(answered_once.c.expires_at < now()))
+
+
 def claim(work: Work, user: str, key: str, digest: str, until: datetime) -> Kept | None:
     """None when the key is free: it is the caller's now, until then. Otherwise what it was used for."""
-    work.run(delete(answered_once).where(answered_once.c.expires_at < now()))
+    let_go(work)
     if work.add_missing(answered_once, {"user": user, "key": key, "digest": digest, "body": None, "expires_at": until}):
         return None
     row = work.run(select(answered_once).where(answered_once.c.user == user, answered_once.c.key == key)).first()

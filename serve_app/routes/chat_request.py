@@ -172,7 +172,8 @@ class ChatRequest(Sampling):
         if self.tool_choice == "required" and not self.tools:
             raise ValueError("tool_choice is required and there are no tools")
         for message in self.messages:
-            message.for_template()
+            if message.tool_calls:
+                message.for_template()
         return self
 
     @property

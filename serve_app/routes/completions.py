@@ -1,6 +1,7 @@
 """/v1/completions as OpenAI defines it: a raw prompt, continued. No card prompt, no retrieval, no rules, and no turn is kept."""
 
 import json
+import logging
 import time
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Literal
@@ -22,6 +23,7 @@ from serve_app.routes.counting import CountedRoute
 from serve_app.routes.leaving import unless_left
 from serve_app.routes.sampling import MOST_CHOICES, Sampling
 
+log = logging.getLogger(__name__)
 router = APIRouter(route_class=CountedRoute)
 MOST_PROMPTS = 32
 Text = Annotated[str, Field(min_length=1)]
@@ -124,8 +126,9 @@ async def complete(body: CompletionRequest, request: Request, parts: Parts, call
     streams = [parts.answering.counted(one, caller.user, len(one.prompt_ids)) for one in asked.requests]
     if body.stream:
         first = await anext(streams[0])
-        return StreamingResponse(_events(asked, [_again(first, streams[0]), *streams[1:]]), media_type="text/event-stream")
-    return JSONResponse(await unless_left(request, _whole(asked, streams)))
+        events = _events(parts, asked, [_again(first, streams[0]), *streams[1:]])
+        return StreamingResponse(events, media_type="text/event-stream")
+    return JSONResponse(await unless_left(request, _whole(parts, asked, streams)))
 
 
 async def _again(first: Delta, rest: AsyncIterator[Delta]) -> AsyncIterator[Delta]:
@@ -135,13 +138,15 @@ async def _again(first: Delta, rest: AsyncIterator[Delta]) -> AsyncIterator[Delt
         yield delta
 
 
-async def _whole(asked: Asked, streams: list[AsyncIterator[Delta]]) -> dict[str, Any]:
+async def _whole(parts: Gateway, asked: Asked, streams: list[AsyncIterator[Delta]]) -> dict[str, Any]:
     choices = await whole(streams)
     bodies = [
         _choice(number, echo + choice.text, choice.finish_reason, choice.logprobs if asked.body.logprobs is not None else None)
         for number, (echo, choice) in enumerate(zip(asked.echoes, choices, strict=True))
     ]
-    return {**asked.head(), "choices": bodies, "usage": asked.usage(sum(choice.tokens for choice in choices))}
+    written = sum(choice.tokens for choice in choices)
+    parts.meters.tokens(asked.prompt_tokens, written)
+    return {**asked.head(), "choices": bodies, "usage": asked.usage(written)}
 
 
 def _choice(number: int, text: str, reason: str | None, logprobs: list[TokenLogprob] | None, offset: int = 0) -> dict[str, Any]:
@@ -164,7 +169,7 @@ def _logprobs(found: list[TokenLogprob] | None, offset: int) -> dict[str, Any] |
     }
 
 
-async def _events(asked: Asked, streams: list[AsyncIterator[Delta]]) -> AsyncIterator[str]:
+async def _events(parts: Gateway, asked: Asked, streams: list[AsyncIterator[Delta]]) -> AsyncIterator[str]:
     head = f"data: {json.dumps(asked.head())[:-1]}, "
     choices = [Choice() for _ in streams]
     echoes = list(asked.echoes)
@@ -180,7 +185,12 @@ async def _events(asked: Asked, streams: list[AsyncIterator[Delta]]) -> AsyncIte
     except TreadleError as error:
         yield f"data: {json.dumps(error_body(error.status_code, error.message))}\n\n"
         return
+    except Exception:  # the edge: the status line is out, so the stream itself has to say it
+        log.exception("a stream broke")
+        yield f"data: {json.dumps(error_body(500, 'The answer broke off; ask again.'))}\n\n"
+        return
+    written = sum(choice.tokens for choice in choices)
+    parts.meters.tokens(asked.prompt_tokens, written)
     if asked.body.usage:
-        usage = asked.usage(sum(choice.tokens for choice in choices))
-        yield f"{head}{json.dumps({'choices': [], 'usage': usage})[1:]}\n\n"
+        yield f"{head}{json.dumps({'choices': [], 'usage': asked.usage(written)})[1:]}\n\n"
     yield "data: [DONE]\n\n"

@@ -333,6 +333,31 @@ async def test_what_only_the_engine_can_refuse_is_a_400_and_harms_nobody(service
         assert (await service.ask(client, "linux")).status_code == 200
 
 
+async def test_extremes_of_sampling_harm_nobody(service: Service) -> None:
+    tiny = 5e-324
+    async with service.client() as client:
+        for more in (
+            {"seed": -(1 << 63)},
+            {"seed": (1 << 63) - 1, "n": 8},
+            {"temperature": tiny, "top_p": tiny, "min_p": 1.0},
+            {"temperature": 2, "top_k": (1 << 31) - 1},
+            {"temperature": 2, "top_k": -1, "repetition_penalty": tiny},
+            {"repetition_penalty": 10, "presence_penalty": -2, "frequency_penalty": 2},
+            {"logit_bias": {str(number): -100 for number in range(300)}, "logprobs": True, "top_logprobs": 20},
+            {"logit_bias": {"-1": 1}},
+            {"logit_bias": {str(10**30): 1}},
+            {"min_tokens": 8, "ignore_eos": True, "stop": ["e" * 256, "a", "o"]},
+            {"max_tokens": 10**30},
+        ):
+            answer = await service.ask(client, "linux", **{"temperature": 1.0, "max_tokens": 8, **more})
+            assert answer.status_code in (200, 400), (more, answer.text)
+            for prompt in ([0], [1] * 1023):
+                body = {"model": "starter", "prompt": prompt, "temperature": 1.0, **more}
+                answer = await client.post("/v1/completions", json={**body, "logprobs": 3})
+                assert answer.status_code in (200, 400), (more, answer.text)
+        assert (await service.ask(client, "linux")).status_code == 200
+
+
 async def test_the_examples_of_the_api_page_run(service: Service) -> None:
     said = await asyncio.to_thread(run_examples, service.url, service.key)
     assert said[1].rstrip().endswith("data: [DONE]")
