@@ -106,6 +106,12 @@ class House:
         return made
 
 
+def sentence(answer: httpx.Response) -> str:
+    """The error of an answer, in OpenAI's shape or in Ollama's."""
+    error = answer.json()["error"]
+    return str(error if answer.request.url.path.startswith("/api/") else error["message"])
+
+
 def chat(model: str, question: str = "list the files", **more: Any) -> dict[str, Any]:
     """A request body."""
     return {"model": model, "messages": [{"role": "user", "content": question}], **more}

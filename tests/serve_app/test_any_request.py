@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from cluster.artifacts import Artifacts
 from cluster.catalog import Catalog, agents
 from cluster.settings import Settings
-from tests.serve_app.conftest import CARDS, House, chat
+from tests.serve_app.conftest import CARDS, House, chat, sentence
 
 TEXTS = st.one_of(
     st.text(max_size=20),
@@ -181,7 +181,7 @@ def walk(on_loop: Loop, key: str, number: int, operation: tuple[str, str, dict[s
         answer = on_loop.run(send(on_loop.house, key, method, path, made))
         assert answer.status_code < 500 or answer.status_code == 503, f"{method} {path}: {answer.text[:500]}"
         if 400 <= answer.status_code < 500:
-            message = answer.json()["error"]["message"]
+            message = sentence(answer)
             assert message
             assert "Traceback" not in message
 
