@@ -248,13 +248,17 @@ class Answer:
                     pieces.append(self._take(delta))
                     yield delta
         finally:
-            self._spent(self._ask.user, sum(self.tokens.values()))
+            self.spent(sum(self.tokens.values()))
             close = getattr(self._rest, "aclose", None)
             if close is not None:
                 await close()
         self.text = "".join(pieces)
         self._timings["total"] = time.perf_counter() - self._start
         await self._finish()
+
+    def spent(self, tokens: int) -> None:
+        """Count tokens against the day of who asked."""
+        self._spent(self._ask.user, tokens)
 
     def _take(self, delta: Delta) -> str:
         self.tokens["completion"] += delta.tokens

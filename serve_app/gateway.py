@@ -67,7 +67,7 @@ class Gateway:
             base_name=settings.models.base.name,
             max_model_len=settings.engine.max_model_len,
             meters=self.meters,
-            spent=self._spent,
+            spent=self.spent,
         )
         self._tasks: list[asyncio.Task[None]] = []
         self.ready = False
@@ -115,7 +115,8 @@ class Gateway:
         if limits.requests_per_minute is not None:
             self.limits.take(f"requests/{identity.user}", "minute", limits.requests_per_minute, "requests")
 
-    def _spent(self, user: str, tokens: int) -> None:
+    def spent(self, user: str, tokens: int) -> None:
+        """Count tokens of prompts and answers against the user's day."""
         if self.settings.router.limits:
             self.limits.add(f"tokens/{user}", "day", tokens)
 

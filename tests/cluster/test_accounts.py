@@ -6,9 +6,10 @@ import pytest
 
 from cluster import accounts, passwords
 from cluster.accounts import COMMAND_LINE
-from cluster.catalog import Catalog, audit, sessions, users
+from cluster.catalog import Catalog, audit, live_settings, sessions, usage, users
 from cluster.domain.audit import AuditEntry
 from cluster.domain.base import now
+from cluster.domain.live_settings import Access, AgentSettings, ServiceSettings
 from cluster.domain.users import key_hash, new_key, new_session, scopes_of, weaker
 from cluster.errors import Conflict, Forbidden, InvalidInput, NotFound, Unavailable
 
@@ -125,3 +126,34 @@ def test_somebody_elses_key_cannot_be_revoked(catalog: Catalog) -> None:
         with pytest.raises(NotFound):
             accounts.revoke_key(work, COMMAND_LINE, key.prefix, "bob")
         assert accounts.revoke_key(work, COMMAND_LINE, key.prefix, "ada").revoked
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+def test_sessions_counts_and_live_settings_are_kept_by_both_databases(settings, database, request) -> None:
+    catalog = Catalog(settings.catalog_url if database == "sqlite" else request.getfixturevalue("postgresql")).prepare()
+    cookie, session = new_session("ada")
+    end = now() + timedelta(hours=1)
+    with catalog.transaction() as work:
+        sessions.save(work, session)
+        sessions.used(work, {session.hash: now()})
+        for replica, amount in (("one", 3), ("one", 4), ("two", 10**12)):
+            usage.write(work, replica, {("tokens/ada", "day/1"): (amount, end)})
+        usage.write(work, "one", {("tokens/ada", "day/0"): (5, now() - timedelta(seconds=1))})
+        usage.let_go(work)
+        live_settings.save_service(work, ServiceSettings(default_agent="linux"))
+        live_settings.save_agent(work, "linux", AgentSettings(visible=False))
+        live_settings.save_agent(work, "linux", AgentSettings(access=Access(roles=("curator",))))
+    with catalog.transaction() as work:
+        found = sessions.find(work, key_hash(cookie))
+        assert found is not None
+        assert found.last_used_at is not None
+        assert usage.of_others(work, "three") == {("tokens/ada", "day/1"): 10**12 + 4}
+        assert usage.of_others(work, "two") == {("tokens/ada", "day/1"): 4}
+        assert live_settings.of_service(work).default_agent == "linux"
+        assert live_settings.of_agents(work) == {"linux": AgentSettings(access=Access(roles=("curator",)))}
+        assert live_settings.of_agent(work, "other") == AgentSettings()
+        sessions.end_all(work, "ada", but=session.hash)
+        assert sessions.find(work, key_hash(cookie)) is not None
+        sessions.end_all(work, "ada")
+        assert sessions.find(work, key_hash(cookie)) is None
+    catalog.close()
