@@ -38,6 +38,6 @@ async def detailed(parts: Parts, caller: Caller) -> dict[str, Any]:
         "replica": parts.meter_book.replica,
         "agents": champions,
         "router": head.ref if head else None,
-        "engine": {"running": engine.running, "adapters": list(engine.adapters)},
+        "engine": {"running": engine.running, "written": engine.written, "adapters": list(engine.adapters)},
         "problems": live.problems,
     }

@@ -101,7 +101,7 @@ async def test_metrics_and_details_are_not_for_everybody(house: House) -> None:
         assert (await curator.get("/health/detailed")).status_code == 403
         assert (await curator.get("/metrics")).status_code == 200
         found = (await admin.get("/health/detailed")).json()
-    assert found["engine"] == {"running": 0, "adapters": []}
+    assert found["engine"] == {"running": 0, "written": 0, "adapters": []}
     assert found["agents"] == {"linux": "linux@base", "property": "property@base", "python": "python@base"}
 
 
