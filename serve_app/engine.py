@@ -56,9 +56,11 @@ class ToolCalls(NamedTuple):
 
 
 class EngineState(NamedTuple):
-    """``running`` answers being written or waiting, and the names of the ``adapters`` that are loaded."""
+    """``running`` answers being written or waiting, ``written`` those that came to their end since the engine began, and the names of
+    the ``adapters`` that are loaded."""
 
     running: int
+    written: int
     adapters: tuple[str, ...]
 
 
@@ -99,11 +101,11 @@ class ScriptedEngine:
         self._script, self._pause = script, pause
         self.broken = dict(broken or {})
         self.loaded: list[str] = []
-        self.running = 0
+        self.running = self.written = 0
         self.asked: list[GenerationRequest] = []
 
     async def state(self) -> EngineState:
-        return EngineState(self.running, tuple(self.loaded))
+        return EngineState(self.running, self.written, tuple(self.loaded))
 
     async def tool_calls(self, text: str, tools: Sequence[dict[str, Any]]) -> ToolCalls:
         try:
@@ -131,10 +133,12 @@ class ScriptedEngine:
         try:
             if not request.stream:
                 await asyncio.sleep(self._pause * len(pieces))
+                self.written += 1
                 yield Delta("".join(pieces), len(pieces), reason, _certain(pieces, top))
                 return
             for number, piece in enumerate(pieces, 1):
                 await asyncio.sleep(self._pause)
+                self.written += number == len(pieces)
                 yield Delta(piece, 1, reason if number == len(pieces) else None, _certain([piece], top))
         finally:
             self.running -= 1

@@ -120,6 +120,7 @@ class VllmEngine(LLMServer):  # type: ignore[misc]
         server._settings, server._catalog = settings, catalog
         server._artifacts = Artifacts(settings.artifacts_url, settings.home / "cache")
         server._adapters, server._loading, server._numbers = {}, {}, count(1)
+        server._written = 0
         began = time.monotonic()
         await server.start()
         await server._warm_up()
@@ -132,6 +133,7 @@ class VllmEngine(LLMServer):  # type: ignore[misc]
     _adapters: dict[str, LoRARequest]
     _loading: dict[str, "asyncio.Task[LoRARequest]"]
     _numbers: "count[int]"
+    _written: int
 
     async def generate(self, request: GenerationRequest) -> AsyncIterator[Delta]:
         """See ``Engine.generate``."""
@@ -141,6 +143,8 @@ class VllmEngine(LLMServer):  # type: ignore[misc]
             sampling = sampling_params(request)
             async for output in self.engine.client.generate(prompt, sampling, request.id, lora_request=adapter):
                 piece = output.outputs[0]
+                if output.finished:
+                    self._written += 1
                 if piece.text or piece.token_ids or output.finished:
                     delta = Delta(piece.text, len(piece.token_ids), piece.finish_reason if output.finished else None)
                     yield delta if request.extra is None else _detailed(delta, piece, request.extra.get("logprobs", 0))
@@ -160,7 +164,8 @@ class VllmEngine(LLMServer):  # type: ignore[misc]
 
     async def state(self) -> EngineState:
         """See ``Engine.state``."""
-        return EngineState(self.engine.client.output_processor.get_num_unfinished_requests(), tuple(self._adapters))
+        running = self.engine.client.output_processor.get_num_unfinished_requests()
+        return EngineState(running, self._written, tuple(self._adapters))
 
     async def load(self, adapter: str) -> None:
         """Load the adapter and answer one token with it."""

@@ -53,8 +53,10 @@ class Work:
     def add_missing(self, table: Table, values: dict[str, Any]) -> bool:
         """Insert the row unless its primary key is taken; whether it was inserted."""
         keys = [column.name for column in table.primary_key]
-        done = self.run(self._insert(table).values(**values).on_conflict_do_nothing(index_elements=keys))
-        return bool(done.rowcount)
+        statement = self._insert(table).values(**values).on_conflict_do_nothing(index_elements=keys)
+        # Without the option the count of an insertion is -1 on PostgreSQL.
+        done = self.connection.execute(statement, execution_options={"preserve_rowcount": True})
+        return bool(done.rowcount > 0)
 
     def serialise(self, table: Table) -> None:
         """From here to the end of the transaction no other one writes to the table or asks for the same; reading goes on.

@@ -35,6 +35,6 @@ async def detailed(parts: Parts, caller: Admin) -> dict[str, Any]:
         "replica": parts.meter_book.replica,
         "agents": champions,
         "router": head.ref if head else None,
-        "engine": {"running": engine.running, "adapters": list(engine.adapters)},
+        "engine": {"running": engine.running, "written": engine.written, "adapters": list(engine.adapters)},
         "problems": live.problems,
     }

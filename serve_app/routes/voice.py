@@ -17,11 +17,11 @@ from cluster.catalog import conversations, signals
 from cluster.domain.parsing import parse
 from cluster.errors import Forbidden, InvalidInput, NotFound, Unavailable, near
 from serve_app import voice
-from serve_app.gateway import Gateway, whole_characters
+from serve_app.gateway import Gateway
 from serve_app.routes.access import Caller, Parts
 from serve_app.routes.chat import answered
 from serve_app.routes.chat_request import ChatRequest, Extension
-from serve_app.routes.counting import CountedRoute
+from serve_app.routes.counting import CountedRoute, check_characters
 from serve_app.validator import signals_of
 
 router = APIRouter(route_class=CountedRoute)
@@ -47,7 +47,7 @@ def notes(call: Call, *more: Json | None) -> dict[str, str]:
     for prefix, values in places:
         for key, value in values.items():
             if isinstance(value, str | int | float | bool) and len(found) < NOTES:
-                found[whole_characters(f"{prefix}{key}"[:64])] = whole_characters(str(value)[:512])
+                found[f"{prefix}{key}"[:64]] = str(value)[:512]
     return found
 
 
@@ -155,6 +155,7 @@ async def _body(request: Request) -> bytes:
 
 
 def _json(body: bytes) -> Json:
+    check_characters(body)
     value = json.loads(body)
     if not isinstance(value, dict):
         raise ValueError("no object")

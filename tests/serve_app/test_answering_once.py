@@ -118,7 +118,7 @@ async def test_generation_ends_when_its_client_goes_away(house: House, path: str
             if not engine.running:
                 break
             await asyncio.sleep(0.02)
-        assert engine.running == 0
+        assert (engine.running, engine.written) == (0, 0)
     finally:
         server.should_exit = True
         await task

@@ -101,7 +101,7 @@ async def test_metrics_and_details_are_not_for_everybody(house: House) -> None:
         assert (await curator.get("/health/detailed")).status_code == 403
         assert (await curator.get("/metrics")).status_code == 200
         found = (await admin.get("/health/detailed")).json()
-    assert found["engine"] == {"running": 0, "adapters": []}
+    assert found["engine"] == {"running": 0, "written": 0, "adapters": []}
     assert found["agents"] == {"linux": "linux@base", "property": "property@base", "python": "python@base"}
 
 
@@ -121,7 +121,7 @@ async def test_ready_only_when_the_champions_are_warm(house: House) -> None:
 @pytest.mark.parametrize("name", ['a"b', "a\\b", "a\nb"])
 def test_a_name_with_signs_in_it_is_read_back_as_it_is(house: House, name: str) -> None:
     counted = Meters()
-    counted.answered(name, "stop", {"prompt": 3}, {"first_token": 0.01, "total": 99.0}, True)
+    counted.answered(name, "stop", {"prompt": 3, "completion": 2}, {"first_token": 0.01, "total": 99.0}, True)
     found = read(MeterBook(house.catalog, counted).text())
     assert found["treadle_answers_total", (("agent", name), ("finish_reason", "stop"))] == 1
     assert found["treadle_answer_seconds_bucket", (("le", "60.0"),)] == 0

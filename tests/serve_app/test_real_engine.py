@@ -217,11 +217,13 @@ async def test_a_promotion_under_load_fails_no_request(service: Service) -> None
 
 
 async def test_a_client_that_leaves_ends_its_generation(service: Service) -> None:
-    """The engine has 64 places: were abandoned answers written to their end, the questions after them would wait for minutes."""
+    """Streaming or not, whichever the protocol: the engine stops, and none of the abandoned answers is written to its end."""
     messages = [{"role": "user", "content": "repeat a a a"}]
     # Without its end token the model writes until it is stopped.
     long: dict[str, Any] = {"model": "starter", "max_tokens": 900, "ignore_eos": True}
     async with service.client() as client:
+        await settles(client)
+        before = (await engine_of(client))["written"]
         for number in range(70):
             body = {**long, "messages": messages, "stream": True, "n": 1 + number % 2}
             async with client.stream("POST", "/v1/chat/completions", json=body) as answer:
@@ -229,6 +231,8 @@ async def test_a_client_that_leaves_ends_its_generation(service: Service) -> Non
                     break
         answer = await asyncio.wait_for(service.ask(client, "linux"), timeout=60)
         assert answer.status_code == 200
+        await settles(client)
+        assert (await engine_of(client))["written"] == before + 1
         for path, body in (
             ("/v1/chat/completions", {**long, "messages": messages}),
             ("/v1/chat/completions", {**long, "messages": messages, "n": 8, "stream": True}),
@@ -238,23 +242,24 @@ async def test_a_client_that_leaves_ends_its_generation(service: Service) -> Non
                 {"model": "starter", "messages": messages, "options": {"num_predict": 900}, "format": {"type": "string"}},
             ),
         ):
-            await settles(client)
             asking = asyncio.create_task(client.post(path, json=body))
-            while not asking.done() and await running(client) == 0:
+            while not asking.done() and (await engine_of(client))["running"] == 0:
                 await asyncio.sleep(0.02)
             asking.cancel()
             await asyncio.gather(asking, return_exceptions=True)
-        await settles(client)
+            await settles(client)
+            assert (await engine_of(client))["written"] == before + 1, path
 
 
-async def running(client: httpx.AsyncClient) -> int:
-    return int((await client.get("/health/detailed")).json()["engine"]["running"])
+async def engine_of(client: httpx.AsyncClient) -> dict[str, int]:
+    found: dict[str, int] = (await client.get("/health/detailed")).json()["engine"]
+    return found
 
 
 async def settles(client: httpx.AsyncClient) -> None:
     """Nobody waits for an answer, and the engine writes none."""
     for _ in range(300):
-        if await running(client) == 0:
+        if (await engine_of(client))["running"] == 0:
             return
         await asyncio.sleep(0.1)
     raise AssertionError("the engine goes on writing answers that nobody waits for")
