@@ -22,7 +22,7 @@ from cluster.domain.validation import Validation
 from cluster.embedding import Embedder
 from cluster.errors import InvalidInput, Unavailable
 from serve_app.engine import Delta, Engine, GenerationRequest
-from serve_app.guard import Guard
+from serve_app.guard import GuardPost
 from serve_app.recording import Recorder
 from serve_app.releases import LiveReleases, Speaker
 from serve_app.retriever import Retriever
@@ -63,7 +63,7 @@ class Answering:
         *,
         engine: Engine,
         live: LiveReleases,
-        guard: Guard,
+        guard: GuardPost,
         retriever: Retriever,
         recorder: Recorder,
         embedder: Embedder,
@@ -74,13 +74,14 @@ class Answering:
     ) -> None:
         self.engine, self.live, self.retriever, self.base_name = engine, live, retriever, base_name
         self.head: RouterHead | None = None
-        self._guard, self._recorder, self._embedder, self._tokenizer = guard, recorder, embedder, tokenizer
+        self.guard = guard
+        self._recorder, self._embedder, self._tokenizer = recorder, embedder, tokenizer
         self._threads, self._max_model_len = threads, max_model_len
 
     async def begin(self, ask: Ask) -> "Answer":
         """Everything up to the first piece of the answer. Raises the TreadleError that the client shall see."""
         start = time.perf_counter()
-        flags = self._guard.check("\n".join(message.content for message in ask.messages if message.role != "assistant"))
+        flags = await self.guard.question(ask.user, [message.content for message in ask.messages if message.role != "assistant"])
         timings: dict[str, float] = {}
         vector: NDArray[np.float32] | None = None
         speaker: Speaker | None = None
@@ -92,7 +93,8 @@ class Answering:
         else:
             speaker, route, vector = await self._speaker(ask)
             timings["route"] = time.perf_counter() - start
-            passages = await self._passages(ask, speaker, vector)
+            passages, found = self.guard.passages(ask.user, await self._passages(ask, speaker, vector))
+            flags += found
             timings["retrieve"] = time.perf_counter() - start - timings["route"]
             messages = render(speaker.card.prompt, ask.question, ask.history, [passage.text for passage in passages])
             generation = speaker.card.generation
@@ -114,7 +116,7 @@ class Answering:
             seed=ask.seed,
             stream=ask.stream,
         )
-        answer = Answer(ask, speaker, route, passages, flags, len(ids), timings, start, self._recorder)
+        answer = Answer(ask, speaker, route, passages, flags, len(ids), timings, start, self._recorder, self.guard)
         await answer.open(self.engine.generate(request))
         return answer
 
@@ -159,13 +161,14 @@ class Answer:
         timings: dict[str, float],
         start: float,
         recorder: Recorder,
+        guard: GuardPost,
     ) -> None:
         self.id = new_id("chatcmpl")
         self.text, self.finish_reason = "", "stop"
         self.tokens = {"prompt": prompt_tokens, "completion": 0}
         self.about: dict[str, Any] = {}
         self._ask, self._speaker, self._route, self._passages, self._flags = ask, speaker, route, passages, flags
-        self._timings, self._start, self._recorder = timings, start, recorder
+        self._timings, self._start, self._recorder, self._guard = timings, start, recorder, guard
         self._first: Delta | None = None
         self._rest: AsyncIterator[Delta] | None = None
 
@@ -194,6 +197,7 @@ class Answer:
             if close is not None:
                 await close()
         self.text = "".join(pieces)
+        self._check()
         self._timings["total"] = time.perf_counter() - self._start
         await self._finish()
 
@@ -201,6 +205,16 @@ class Answer:
         self.tokens["completion"] += delta.tokens
         self.finish_reason = delta.finish_reason or self.finish_reason
         return delta.text
+
+    def _check(self) -> None:
+        """The guard on the whole answer. What was streamed is out, and is flagged; what was not is shown as the policy says."""
+        speaker = self._speaker
+        prompt = speaker.card.prompt if speaker else ""
+        sources = [*(message.content for message in self._ask.messages), prompt, *(passage.text for passage in self._passages)]
+        shown, flags = self._guard.answer(self._ask.user, self.text, prompt, sources, self._route.agent, self._ask.stream)
+        if shown != self.text:
+            self.text, self.finish_reason = shown, "content_filter"
+        self._flags += flags
 
     async def _finish(self) -> None:
         speaker = self._speaker

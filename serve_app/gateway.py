@@ -13,14 +13,19 @@ from starlette.exceptions import HTTPException
 
 from cluster.artifacts import Artifacts
 from cluster.catalog import Catalog, users
+from cluster.domain.agents import GUARD, ROUTER
+from cluster.domain.guard_events import GuardEvent
 from cluster.domain.releases import Release
 from cluster.domain.users import ApiKey, key_hash
 from cluster.embedding import Embedder
 from cluster.errors import TreadleError, Unauthenticated
+from cluster.guarding import classifier
+from cluster.guarding.checks import Guard
 from cluster.settings import ROOT, Settings
+from serve_app.alerts import Alerts
 from serve_app.answering import Answering
 from serve_app.engine import Engine
-from serve_app.guard import Guard
+from serve_app.guard import GuardPost
 from serve_app.recording import Recorder
 from serve_app.releases import LiveReleases, Speaker
 from serve_app.retriever import Retriever
@@ -28,6 +33,9 @@ from serve_app.router import RouterHead
 
 KEY_SECONDS = 1.0
 """How long a key that was found is trusted without another look: revoking takes effect within it."""
+
+CLOSING_SECONDS = 10.0
+"""How long the last events of the guard may take to be written when a gateway closes."""
 
 TYPES = {400: "invalid_request_error", 401: "authentication_error", 403: "permission_error", 404: "not_found_error"}
 
@@ -71,13 +79,15 @@ class Gateway:
         self._embedder_name = embedder.name
         threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="search")
         self.retriever = Retriever(self.catalog, self.artifacts, threads)
-        self.live = LiveReleases(self.catalog, self._prepare, self._adopt_head, settings.models.base.name)
+        self.recorder, self.alerts = Recorder(self.catalog), Alerts(settings.alerts)
+        adopt = {ROUTER: self._adopt_head, GUARD: self._adopt_guard}
+        self.live = LiveReleases(self.catalog, self._prepare, adopt, settings.models.base.name)
         self.answering = Answering(
             engine=engine,
             live=self.live,
-            guard=Guard.read(ROOT / settings.router.guard),
+            guard=GuardPost(Guard.read(ROOT / settings.router.guard, settings.router.guard_policy), self._note),
             retriever=self.retriever,
-            recorder=Recorder(self.catalog),
+            recorder=self.recorder,
             embedder=embedder,
             tokenizer=tokenizer,
             threads=threads,
@@ -111,7 +121,14 @@ class Gateway:
             self._follower.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._follower
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.recorder.drained(), CLOSING_SECONDS)
+        await self.alerts.close()
         self.catalog.close()
+
+    def _note(self, event: GuardEvent) -> None:
+        self.recorder.note(event)
+        self.alerts.note(event)
 
     async def _prepare(self, speaker: Speaker) -> None:
         opening = self.retriever.open(speaker.indexes)
@@ -122,6 +139,12 @@ class Gateway:
 
     async def _adopt_head(self, release: Release | None) -> None:
         self.answering.head = None if release is None else await asyncio.to_thread(self._read_head, release)
+
+    async def _adopt_guard(self, release: Release | None) -> None:
+        self.answering.guard.adopt(None if release is None else await asyncio.to_thread(self._read_guard, release))
+
+    def _read_guard(self, release: Release) -> classifier.Classifier:
+        return classifier.load(self.artifacts.fetch(release.adapter_uri, release.adapter_digest), release.ref)
 
     def _read_head(self, release: Release) -> RouterHead:
         directory = self.artifacts.fetch(release.adapter_uri, release.adapter_digest)

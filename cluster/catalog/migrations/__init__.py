@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-HEAD = "0003"
+HEAD = "0004"
 
 
 def upgrade(connection: Any, revision: str = "head") -> None:

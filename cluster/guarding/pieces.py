@@ -1,0 +1,51 @@
+"""How a text is cut for the classifier: a question whole and in windows, a passage in sentences.
+
+An attack that stands in a long text must not be thinned out by what surrounds it; the highest score of any piece counts.
+"""
+
+import re
+from typing import Sequence
+
+WINDOW = 1200
+"""Characters of a question that are looked at together."""
+_SENTENCES = re.compile(r"[\n{}]+|<!--|-->|<[^<>]{1,200}>|(?<=[.!?:;])['\")\]]*\s+")
+SHORTEST, LONGEST = 12, 400
+
+
+def windows(text: str) -> list[str]:
+    """The whole text and, where it is longer than ``WINDOW``, windows that overlap by half."""
+    if len(text) <= WINDOW:
+        return [text]
+    half = WINDOW // 2
+    return [text, *(text[start : start + WINDOW] for start in range(0, max(1, len(text) - half), half))]
+
+
+def sentences(text: str) -> list[str]:
+    """What stands between line breaks, tags, braces and ends of sentences; crumbs are left out, and what is too long is cut."""
+    found = []
+    for piece in _SENTENCES.split(text):
+        piece = piece.strip(" |'\"")
+        found += [piece[start : start + LONGEST] for start in range(0, len(piece), LONGEST)]
+    kept = [piece for piece in found if len(piece) >= SHORTEST]
+    return kept or [text[:LONGEST]]
+
+
+def form(text: str, pieces: Sequence[str]) -> list[list[float]]:
+    """What of each sentence is unlike the passage around it, (pieces, FORMS): whether it is a question, whether it alone has no column
+    marks in a table, how many of its longer words stand elsewhere in the passage, and whether it is the first or last."""
+    tabular = text.count("|") >= 6
+    seen: dict[str, int] = {}
+    words = [set(re.findall(r"[a-z]{4,}", piece)) for piece in pieces]
+    for one in words:
+        for word in one:
+            seen[word] = seen.get(word, 0) + 1
+    rows = []
+    for number, (piece, own) in enumerate(zip(pieces, words, strict=True)):
+        shared = sum(seen[word] > 1 for word in own) / len(own) if own else 0.0
+        odd = tabular and "|" not in piece
+        edge = number in (0, len(pieces) - 1)
+        rows.append([float("?" in piece), float(odd), shared, float(edge), float(odd and edge)])
+    return rows
+
+
+FORMS = 5
