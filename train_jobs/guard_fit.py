@@ -3,7 +3,8 @@
 Questions are learnt whole; ordinary ones also in windows, since a window of a long honest text must not look like an attack. Of an
 attacked passage nobody says which sentence was planted: sentences that no clean passage holds are candidates, and after a first fit
 the most likely one of each passage stays (multiple-instance learning: Andrews et al., 2002). Requests planted into clean passages are
-added, because what does not belong into a document is above all that it asks for something.
+added, and the first fit knows these alone: what does not belong into a document is above all what asks for something, and a sentence
+of a document that is only seen attacked must not be taken for the attack.
 """
 
 import random
@@ -102,7 +103,7 @@ class _Planted:
             if one.attack
         ]
         made = self._made(clean)
-        first = _regression(*_stacked([*candidates, *made], clean), self._recipe)
+        first = _regression(*_stacked(made or candidates, clean), self._recipe)
         best = []
         for one in candidates:
             found = _scores(first, one.rows, one.dense)
@@ -174,7 +175,13 @@ def _regression(rows: Sequence[str], dense: Floats, attack: Sequence[bool], reci
     seen = features.weighted(counted, rarity, len(rows))
     lexical = csr_matrix((seen.value, (seen.row, seen.column)), shape=(len(rows), FAMILIES * BUCKETS))
     model = LogisticRegression(
-        C=recipe.inverse_l2, class_weight="balanced", solver="liblinear", dual=True, max_iter=1000, tol=0.01, random_state=recipe.seed
+        C=recipe.inverse_l2,
+        class_weight="balanced",
+        solver="liblinear",
+        dual=True,
+        max_iter=1000,
+        tol=0.01,
+        random_state=recipe.seed,
     )
     model.fit(hstack([lexical, csr_matrix(dense)]).tocsr(), np.array(attack))
     weights = model.coef_[0].astype(np.float32)

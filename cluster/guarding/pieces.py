@@ -8,7 +8,7 @@ from typing import Sequence
 
 WINDOW = 1200
 """Characters of a question that are looked at together."""
-_SENTENCES = re.compile(r"[\n{}]+|<!--|-->|<[^<>]{1,200}>|(?<=[.!?:;])['\")\]]*\s+")
+_SENTENCES = re.compile(r"[{}]+|<!--|-->|<[^<>]{1,200}>|(?<=[.!?:;])['\")\]]*\s+")
 SHORTEST, LONGEST = 12, 400
 
 
@@ -21,11 +21,13 @@ def windows(text: str) -> list[str]:
 
 
 def sentences(text: str) -> list[str]:
-    """What stands between line breaks, tags, braces and ends of sentences; crumbs are left out, and what is too long is cut."""
+    """What stands between line breaks, tags, braces and ends of sentences; rows of a table stay whole, crumbs are left out, and what is
+    too long is cut."""
     found = []
-    for piece in _SENTENCES.split(text):
-        piece = piece.strip(" |'\"")
-        found += [piece[start : start + LONGEST] for start in range(0, len(piece), LONGEST)]
+    for line in text.split("\n"):
+        for piece in [line] if line.lstrip().startswith("|") else _SENTENCES.split(line):
+            piece = piece.strip(" |'\"")
+            found += [piece[start : start + LONGEST] for start in range(0, len(piece), LONGEST)]
     kept = [piece for piece in found if len(piece) >= SHORTEST]
     return kept or [text[:LONGEST]]
 

@@ -74,10 +74,10 @@ def _latin(word: str) -> str:
 
 def hidden(text: str) -> list[str]:
     """What the text says in an encoding, readable and not folded; at most ``MOST_DECODED`` pieces, each looked into once more."""
-    found = list(_decoded(text))
+    found = list(_decoded(text))[:MOST_DECODED]
     for piece in list(found):
         found += _decoded(piece)
-    return found[:MOST_DECODED]
+    return [piece for piece in found if _readable(piece)][:MOST_DECODED]
 
 
 def _decoded(text: str) -> Iterator[str]:
@@ -86,7 +86,7 @@ def _decoded(text: str) -> Iterator[str]:
             if count == MOST_DECODED:
                 break
             said = decode(match.group())
-            if said is not None and said != match.group() and _readable(said):
+            if said is not None and said != match.group() and all(one.isprintable() or one.isspace() for one in said):
                 yield said
 
 

@@ -4,6 +4,7 @@
 
 Both files are JSONL with "text", "source" and "kind". Half of each source is fitted on, and the other half is judged under the policy;
 stopped means blocked, and of passages left out. Kinds of documents (``DOCUMENTS``) are judged as passages, all others as questions.
+The project's own sample passages are fitted on too: honest documents are too few in most attack collections.
 `--slow` also times every pattern on 100 kB of hostile texts.
 """
 
@@ -24,6 +25,7 @@ from cluster.domain.datasets import GuardRow
 from cluster.domain.recipes import GuardRecipe
 from cluster.guarding.checks import Guard
 from cluster.settings import ROOT
+from data_jobs import samples_guard
 from train_jobs import guard_fit
 
 DOCUMENTS = ("indirect", "indirect_in_document", "document")
@@ -137,6 +139,7 @@ def main() -> None:
     benign, judged_benign = halves(read(parser, given.benign), given.seed)
     guard = Guard.read(ROOT / "configs" / "guard.yaml", given.policy)
     rows = [*(guard_row(row, True) for row in attacks), *(guard_row(row, False) for row in benign)]
+    rows += [row for row in samples_guard.rows() if row.place == "passages"]
     began = time.perf_counter()
     fitted = guard_fit.fit(rows, guard.bank, GuardRecipe(rows="given"))
     print(f"fitted on {len(rows)} texts in {time.perf_counter() - began:.0f} s: {fitted.metrics}", file=sys.stderr)
