@@ -67,7 +67,7 @@ def question(folded: str, hits: Sequence[Hit], kinds: Sequence[str]) -> tuple[li
 def passage(folded: str, hits: Sequence[Hit] = (), kinds: Sequence[str] = ()) -> tuple[list[str], Floats]:
     """The rows of a passage, its sentences, and their dense features."""
     rows = pieces.sentences(folded)
-    return rows, np.array(pieces.form(folded, rows), dtype=np.float32)
+    return rows, np.array(pieces.form(rows), dtype=np.float32)
 
 
 def scores(head: HeadArrays, seen: Sparse, dense: Floats) -> Floats:

@@ -4,11 +4,13 @@ An attack that stands in a long text must not be thinned out by what surrounds i
 """
 
 import re
+from collections import Counter
 from typing import Sequence
 
 WINDOW = 1200
 """Characters of a question that are looked at together."""
 _SENTENCES = re.compile(r"[{}]+|<!--|-->|<[^<>]{1,200}>|(?<=[.!?:;])['\")\]]*\s+")
+_LONGER = re.compile(r"[a-z]{4,}")
 SHORTEST, LONGEST = 12, 400
 
 
@@ -32,22 +34,16 @@ def sentences(text: str) -> list[str]:
     return kept or [text[:LONGEST]]
 
 
-def form(text: str, pieces: Sequence[str]) -> list[list[float]]:
-    """What of each sentence is unlike the passage around it, (pieces, FORMS): whether it is a question, whether it alone has no column
-    marks in a table, how many of its longer words stand elsewhere in the passage, and whether it is the first or last."""
-    tabular = text.count("|") >= 6
-    seen: dict[str, int] = {}
-    words = [set(re.findall(r"[a-z]{4,}", piece)) for piece in pieces]
-    for one in words:
-        for word in one:
-            seen[word] = seen.get(word, 0) + 1
+def form(pieces: Sequence[str]) -> list[list[float]]:
+    """What of each sentence may be unlike the passage around it, (pieces, FORMS): whether it is a question, how many of its longer words
+    stand elsewhere in the passage, and whether it is the first or last."""
+    words = [set(_LONGER.findall(piece)) for piece in pieces]
+    seen = Counter(word for one in words for word in one)
     rows = []
     for number, (piece, own) in enumerate(zip(pieces, words, strict=True)):
         shared = sum(seen[word] > 1 for word in own) / len(own) if own else 0.0
-        odd = tabular and "|" not in piece
-        edge = number in (0, len(pieces) - 1)
-        rows.append([float("?" in piece), float(odd), shared, float(edge), float(odd and edge)])
+        rows.append([float("?" in piece), shared, float(number in (0, len(pieces) - 1))])
     return rows
 
 
-FORMS = 5
+FORMS = 3
