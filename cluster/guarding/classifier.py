@@ -34,8 +34,9 @@ class HeadArrays(NamedTuple):
     ordinary: Floats
 
     def threshold(self, rate: float) -> float:
-        """The score that at most ``rate`` of ordinary texts pass."""
-        return float(self.ordinary[min(int(rate * len(self.ordinary)), len(self.ordinary) - 1)])
+        """The score that about ``rate`` of ordinary texts pass; between two of them where there are few."""
+        place = rate * (len(self.ordinary) - 1)
+        return float(np.interp(place, np.arange(len(self.ordinary)), self.ordinary))
 
 
 class Classifier(NamedTuple):

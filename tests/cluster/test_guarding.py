@@ -210,7 +210,7 @@ def head(dense: int = classifier.STYLES) -> HeadArrays:
 
 def test_a_threshold_lets_the_asked_share_of_ordinary_texts_by() -> None:
     made = head()
-    assert [made.threshold(rate) for rate in (0.001, 0.25, 0.5, 0.99)] == [3.0, 1.0, 0.0, -1.0]
+    assert [made.threshold(rate) for rate in (0.0, 1 / 6, 1 / 3, 2 / 3, 1.0)] == pytest.approx([3.0, 2.0, 1.0, 0.0, -1.0])
 
 
 def test_the_classifier_blocks_what_it_was_taught_and_an_old_bank_still_fits_it() -> None:
