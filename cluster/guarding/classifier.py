@@ -101,7 +101,11 @@ def save(directory: Path, classifier: Classifier, metrics: dict[str, float]) -> 
     for name, head in classifier.heads.items():
         for field in ("rarity", "words"):
             values[f"{name}.{field}"] = getattr(head, field).astype(np.float16)
-        values |= {f"{name}.dense": head.dense, f"{name}.ordinary": head.ordinary, f"{name}.bias": np.float32([head.bias])}
+        values |= {
+            f"{name}.dense": head.dense,
+            f"{name}.ordinary": head.ordinary,
+            f"{name}.bias": np.array([head.bias], dtype=np.float32),
+        }
     np.savez_compressed(directory / "guard.npz", **values)  # type: ignore[arg-type]
     about = {"format": FORMAT, "kinds": list(classifier.kinds), "heads": list(classifier.heads), "metrics": metrics}
     (directory / "guard.json").write_text(json.dumps(about, indent=1), encoding="utf-8")

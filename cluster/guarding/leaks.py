@@ -68,7 +68,7 @@ def foreign_links(answer: str, sources: Sequence[str]) -> list[Link]:
             carries = bool(_CARRIES.search(url.split("://", 1)[1]))
             severity = "high" if fetched else "medium" if carries else "low"
             name = "image" if fetched else "link-with-data" if carries else "link"
-            found.append(Link(url, Hit(kind=FOREIGN_LINK, pattern=name, severity=severity)))  # type: ignore[arg-type]
+            found.append(Link(url, Hit(kind=FOREIGN_LINK, pattern=name, severity=severity)))
     return found
 
 
