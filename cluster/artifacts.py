@@ -17,11 +17,11 @@ from typing import Any, Iterable
 from pydantic import TypeAdapter, ValidationError
 
 from cluster.domain.base import Frozen, new_id
-from cluster.domain.datasets import DpoRow, RouterRow, Row, SftRow
+from cluster.domain.datasets import Row
 from cluster.errors import IntegrityError, NotFound, Unavailable
 
 MANIFEST = "manifest.json"
-_ROW: TypeAdapter[SftRow | DpoRow | RouterRow] = TypeAdapter(Row)
+_ROW: TypeAdapter[Row] = TypeAdapter(Row)
 
 
 class Bundle(Frozen):

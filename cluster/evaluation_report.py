@@ -9,7 +9,7 @@ from cluster.artifacts import Artifacts
 from cluster.catalog import Catalog, datasets, questions, releases, runs
 from cluster.domain.agents import BASE_VERSION
 from cluster.domain.base import Frozen, now
-from cluster.domain.datasets import RouterRow
+from cluster.domain.datasets import GuardRow, RouterRow
 from cluster.domain.intervals import Rate, either_side, rate_of
 from cluster.domain.questions import Evaluation, Question, QuestionResult
 from cluster.domain.versions import split_ref
@@ -158,7 +158,7 @@ class Reporter:
         except TreadleError as error:
             notes.append(f"The training rows of {release} cannot be read, so nothing is said of them: {error.message}")
             return None
-        return [row.text if isinstance(row, RouterRow) else row.question for row in rows] or None
+        return [row.text if isinstance(row, RouterRow | GuardRow) else row.question for row in rows] or None
 
     def _set(self, one: Evaluation, other: Evaluation | None, rows: Sequence[str] | None) -> SetReport:
         asked, purpose, changed = self._questions(one)

@@ -152,6 +152,7 @@ class RouterSettings(Frozen):
     replicas: int = Field(default=1, ge=1)
     cpus: float = Field(default=0.5, ge=0)
     guard: str = "configs/guard.yaml"
+    guard_policy: str = Field(default="standard", description="one of the policies in that file")
     follow_seconds: float = Field(default=0.3, gt=0, le=5, description="how often the live releases are looked up")
     limits: dict[Role, LimitSettings] = {}
     jwt: JwtSettings | None = None
@@ -166,6 +167,27 @@ class RouterSettings(Frozen):
         if 0 < len(value.get_secret_value()) < 32:
             raise ValueError("a secret has at least 32 characters (openssl rand -hex 32 makes one)")
         return value
+
+
+class AlertSettings(Frozen):
+    """Whom the guard tells, and from what on. Nobody by default: neither ``webhook`` nor ``email_to`` is set.
+
+    A webhook gets a POST whose header X-Treadle-Signature is the HMAC-SHA256 of time stamp, dot and body under ``webhook_secret``.
+    """
+
+    least: Literal["anomaly", "block", "flag"] = "block"
+    most: int = Field(default=20, ge=1, description="alerts in each window; the next one says how many were held back")
+    window_seconds: float = Field(default=3600.0, gt=0)
+    webhook: str = Field(default="", pattern=r"^(https?://\S+)?$")
+    webhook_secret: SecretStr = SecretStr("")
+    email_to: tuple[str, ...] = ()
+    email_from: str = "treadle@localhost"
+    smtp_host: str = "localhost"
+    smtp_port: int = Field(default=25, ge=1, le=65535)
+    smtp_security: Literal["none", "starttls", "tls"] = "none"
+    smtp_user: str = ""
+    smtp_password: SecretStr = SecretStr("")
+    timeout_seconds: float = Field(default=10.0, gt=0)
 
 
 class SourcesSettings(Frozen):
@@ -210,6 +232,7 @@ class Settings(Frozen):
     engine: EngineSettings = EngineSettings()
     router: RouterSettings = RouterSettings()
     sources: SourcesSettings = SourcesSettings()
+    alerts: AlertSettings = AlertSettings()
     models: Models
 
     @property

@@ -7,7 +7,7 @@ with the bare base model, which has no card.
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -22,10 +22,11 @@ from cluster.domain.conversations import Citation, Message, Route, Turn
 from cluster.domain.prompts import prompt_ids, render, tool_prompt_ids
 from cluster.domain.users import Role
 from cluster.domain.validation import Validation
+from cluster.domain.versions import split_ref
 from cluster.embedding import Embedder
 from cluster.errors import InvalidInput, Unavailable
 from serve_app.engine import Delta, Engine, GenerationRequest
-from serve_app.guard import Guard
+from serve_app.guard import GuardPost
 from serve_app.meters import Meters
 from serve_app.recording import Recorder
 from serve_app.releases import LiveReleases, Speaker
@@ -77,7 +78,7 @@ class Answering:
         *,
         engine: Engine,
         live: LiveReleases,
-        guard: Guard,
+        guard: GuardPost,
         retriever: Retriever,
         recorder: Recorder,
         embedder: Embedder,
@@ -90,14 +91,16 @@ class Answering:
     ) -> None:
         self.engine, self.live, self.retriever, self.base_name = engine, live, retriever, base_name
         self.head: RouterHead | None = None
-        self._guard, self._recorder, self.embedder, self.tokenizer = guard, recorder, embedder, tokenizer
+        self.guard = guard
+        self._recorder, self.embedder, self.tokenizer = recorder, embedder, tokenizer
         self._threads, self._max_model_len, self._meters, self._spent = threads, max_model_len, meters, spent
 
     async def begin(self, ask: Ask) -> "Answer":
         """Everything up to the first piece of the answer. Raises the TreadleError that the client shall see."""
         start = time.perf_counter()
         read = [message.content for message in ask.messages if message.role != "assistant"]
-        flags = self._guard.check("\n".join([*read, *(one["content"] for one in ask.thread if one["role"] == "tool")]))
+        read += [one["content"] for one in ask.thread if one["role"] == "tool"]
+        flags = await self.check(ask.user, ask.model, read)
         timings: dict[str, float] = {}
         vector: NDArray[np.float32] | None = None
         speaker: Speaker | None = None
@@ -109,13 +112,16 @@ class Answering:
         else:
             speaker, route, vector = await self._speaker(ask)
             timings["route"] = time.perf_counter() - start
-            passages = await self._passages(ask, speaker, vector)
+            passages, found = self.guard.passages(ask.user, await self._passages(ask, speaker, vector))
+            flags += found
             timings["retrieve"] = time.perf_counter() - start - timings["route"]
             messages = render(speaker.card.prompt, ask.question, ask.history, [passage.text for passage in passages])
             generation = speaker.card.generation
         ids = self._prompt(ask, messages)
         request = self.request(ids, generation, ask, speaker.adapter if speaker else None)
-        answer = Answer(ask, speaker, route, passages, flags, len(ids), timings, start, self._recorder, self._meters, self._spent)
+        answer = Answer(
+            ask, speaker, route, passages, flags, len(ids), timings, start, self._recorder, self.guard, self._meters, self._spent
+        )
         await answer.open(self.engine.generate(request))
         if ask.choices > 1:
             answer.others = tuple(self.counted(one, ask.user) for one in self.more(request, ask.choices - 1))
@@ -132,9 +138,9 @@ class Answering:
         finally:
             self._spent(user, tokens)
 
-    def check(self, text: str) -> tuple[str, ...]:
-        """The flags of the guard. Raises GuardBlocked."""
-        return self._guard.check(text)
+    async def check(self, user: str, model: str, texts: Sequence[str]) -> tuple[str, ...]:
+        """The flags of the guard, by the policy that holds for who is asked. Raises GuardBlocked."""
+        return await self.guard.question(user, texts, self.live.guard_policy(split_ref(model)[0]))
 
     def request(self, ids: list[int], generation: GenerationSettings, ask: Ask, adapter: str | None) -> GenerationRequest:
         """What the engine is asked. Raises InvalidInput when the prompt leaves no room for an answer."""
@@ -214,6 +220,7 @@ class Answer:
         timings: dict[str, float],
         start: float,
         recorder: Recorder,
+        guard: GuardPost,
         meters: Meters,
         spent: Callable[[str, int], None],
     ) -> None:
@@ -222,7 +229,8 @@ class Answer:
         self.tokens = {"prompt": prompt_tokens, "completion": 0}
         self.about: dict[str, Any] = {}
         self._ask, self._speaker, self._route, self._passages, self._flags = ask, speaker, route, passages, flags
-        self._timings, self._start, self._recorder, self._meters, self._spent = timings, start, recorder, meters, spent
+        self._timings, self._start, self._recorder, self._guard = timings, start, recorder, guard
+        self._meters, self._spent = meters, spent
         self.others: tuple[AsyncIterator[Delta], ...] = ()
         self._first: Delta | None = None
         self._rest: AsyncIterator[Delta] | None = None
@@ -253,6 +261,7 @@ class Answer:
             if close is not None:
                 await close()
         self.text = "".join(pieces)
+        self._check()
         self._timings["total"] = time.perf_counter() - self._start
         await self._finish()
 
@@ -264,6 +273,16 @@ class Answer:
         self.tokens["completion"] += delta.tokens
         self.finish_reason = delta.finish_reason or self.finish_reason
         return delta.text
+
+    def _check(self) -> None:
+        """The guard on the whole answer. What was streamed is out, and is flagged; what was not is shown as the policy says."""
+        speaker = self._speaker
+        prompt = speaker.card.prompt if speaker else ""
+        sources = [*(message.content for message in self._ask.messages), prompt, *(passage.text for passage in self._passages)]
+        shown, flags = self._guard.answer(self._ask.user, self.text, prompt, sources, self._route.agent, self._ask.stream)
+        if shown != self.text:
+            self.text, self.finish_reason = shown, "content_filter"
+        self._flags += flags
 
     async def _finish(self) -> None:
         speaker = self._speaker

@@ -12,15 +12,20 @@ from starlette.exceptions import HTTPException
 
 from cluster.artifacts import Artifacts
 from cluster.catalog import Catalog
+from cluster.domain.agents import GUARD, ROUTER
+from cluster.domain.guard_events import GuardEvent
 from cluster.domain.releases import Release
 from cluster.embedding import Embedder
 from cluster.errors import TooMany, TreadleError, Unauthenticated
+from cluster.guarding import classifier
+from cluster.guarding.checks import Guard
 from cluster.settings import ROOT, Settings
+from serve_app.alerts import Alerts
 from serve_app.answering import Answering
 from serve_app.bearer_tokens import BearerTokens
 from serve_app.books import Books
 from serve_app.engine import Engine
-from serve_app.guard import Guard
+from serve_app.guard import GuardPost
 from serve_app.identity import Identities, Identity
 from serve_app.limits import Limits
 from serve_app.meters import MeterBook, Meters
@@ -28,6 +33,9 @@ from serve_app.recording import Recorder
 from serve_app.releases import LiveReleases, Speaker
 from serve_app.retriever import Retriever
 from serve_app.router import RouterHead
+
+CLOSING_SECONDS = 10.0
+"""How long the last events of the guard may take to be written when a gateway closes."""
 
 TYPES = {
     400: "invalid_request_error",
@@ -54,13 +62,15 @@ class Gateway:
         self._embedder_name = embedder.name
         threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="search")
         self.retriever = Retriever(self.catalog, self.artifacts, threads)
-        self.live = LiveReleases(self.catalog, self._prepare, self._adopt_head, settings.models.base.name)
+        self.recorder, self.alerts = Recorder(self.catalog), Alerts(settings.alerts)
+        adopt = {ROUTER: self._adopt_head, GUARD: self._adopt_guard}
+        self.live = LiveReleases(self.catalog, self._prepare, adopt, settings.models.base.name)
         self.answering = Answering(
             engine=engine,
             live=self.live,
-            guard=Guard.read(ROOT / settings.router.guard),
+            guard=GuardPost(Guard.read(ROOT / settings.router.guard, settings.router.guard_policy), self._note),
             retriever=self.retriever,
-            recorder=Recorder(self.catalog),
+            recorder=self.recorder,
             embedder=embedder,
             tokenizer=tokenizer,
             threads=threads,
@@ -100,9 +110,12 @@ class Gateway:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.recorder.drained(), CLOSING_SECONDS)
         with contextlib.suppress(TreadleError):
             await self.books.write()
         await self.meter_book.close()
+        await self.alerts.close()
         self.catalog.close()
 
     def admit(self, identity: Identity, asks: bool) -> None:
@@ -120,6 +133,10 @@ class Gateway:
         if self.settings.router.limits:
             self.limits.add(f"tokens/{user}", "day", tokens)
 
+    def _note(self, event: GuardEvent) -> None:
+        self.recorder.note(event)
+        self.alerts.note(event)
+
     async def _prepare(self, speaker: Speaker) -> None:
         opening = self.retriever.open(speaker.indexes)
         if speaker.adapter is None:
@@ -129,6 +146,12 @@ class Gateway:
 
     async def _adopt_head(self, release: Release | None) -> None:
         self.answering.head = None if release is None else await asyncio.to_thread(self._read_head, release)
+
+    async def _adopt_guard(self, release: Release | None) -> None:
+        self.answering.guard.adopt(None if release is None else await asyncio.to_thread(self._read_guard, release))
+
+    def _read_guard(self, release: Release) -> classifier.Classifier:
+        return classifier.load(self.artifacts.fetch(release.adapter_uri, release.adapter_digest), release.ref)
 
     def _read_head(self, release: Release) -> RouterHead:
         directory = self.artifacts.fetch(release.adapter_uri, release.adapter_digest)

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from cluster.catalog import Catalog, Work, agents, corpora, live_settings, releases
-from cluster.domain.agents import BASE_VERSION, ROUTER, Agent
+from cluster.domain.agents import BASE_VERSION, RESERVED, Agent
 from cluster.domain.live_settings import AgentSettings, ServiceSettings
 from cluster.domain.releases import CHAMPION, Release
 from cluster.domain.users import Person
@@ -58,23 +58,24 @@ class Seen:
 
 
 class LiveReleases:
-    """``prepare(speaker)`` makes a release ready to answer; ``adopt_head(release)`` takes a new router head into use."""
+    """``prepare(speaker)`` makes a release ready to answer; ``adopt`` takes a new release of a reserved name (the router's head, the
+    guard's classifier) into use."""
 
     def __init__(
         self,
         catalog: Catalog,
         prepare: Callable[[Speaker], Awaitable[None]],
-        adopt_head: Callable[[Release | None], Awaitable[None]],
+        adopt: dict[str, Callable[[Release | None], Awaitable[None]]],
         base_name: str,
     ) -> None:
         self._base_name = base_name
-        self._catalog, self._prepare, self._adopt_head = catalog, prepare, adopt_head
+        self._catalog, self._prepare, self._adopt = catalog, prepare, adopt
         self._seen = Seen({}, {}, {})
         self._champions: dict[str, Release] = {}
         self._known: dict[str, Release] = {}
         self._bare: set[str] = set()
         self._unloaded: set[str] = set()
-        self._head: str | None = None
+        self._adopted: dict[str, str | None] = {}
         self._retry_at: dict[str, float] = {}
         self.problems: dict[str, str] = {}
 
@@ -145,7 +146,7 @@ class LiveReleases:
             return self.champion(name)
         if version == BASE_VERSION and name in self.agents:
             return self.bare(self.agents[name])
-        if version is not None and name != ROUTER:
+        if version is not None and name not in RESERVED:
             if model not in self._known:
                 try:
                     release = await asyncio.to_thread(self._read_release, model)
@@ -180,7 +181,9 @@ class LiveReleases:
     def _read_refs(self) -> list[tuple[str, str]]:
         with self._catalog.reading() as work:
             gone = releases.retired(work)
-            return [(one.agent, one.ref) for one in releases.everything(work) if one.agent != ROUTER and one.ref not in gone]
+            return [
+                (one.agent, one.ref) for one in releases.everything(work) if one.agent not in RESERVED and one.ref not in gone
+            ]
 
     async def look(self) -> None:
         """Look into the catalog once and take over what changed."""
@@ -193,7 +196,8 @@ class LiveReleases:
         await asyncio.gather(
             *(self._follow_agent(name, version) for name, version in seen.champions.items() if name in seen.agents)
         )
-        await self._follow_head(seen.champions.get(ROUTER))
+        for name in self._adopt:
+            await self._follow_reserved(name, seen.champions.get(name))
 
     async def follow(self, every: float) -> None:
         """Look again and again until cancelled."""
@@ -237,17 +241,17 @@ class LiveReleases:
         self.problems.pop(name, None)
         log.info("%s answers with %s (before: %s)", name, release.ref, present.ref if present else "nothing")
 
-    async def _follow_head(self, version: str | None) -> None:
-        if version == self._head or self._waits(f"{ROUTER}@{version}"):
+    async def _follow_reserved(self, name: str, version: str | None) -> None:
+        if version == self._adopted.get(name) or self._waits(f"{name}@{version}"):
             return
         try:
-            release = None if version is None else await asyncio.to_thread(self._read_release, f"{ROUTER}@{version}")
-            await self._adopt_head(release)
-        except Exception as error:  # the old head goes on
-            self._failed(ROUTER, f"{ROUTER}@{version}", error)
+            release = None if version is None else await asyncio.to_thread(self._read_release, f"{name}@{version}")
+            await self._adopt[name](release)
+        except Exception as error:  # the one before goes on
+            self._failed(name, f"{name}@{version}", error)
             return
-        self._head = version
-        self.problems.pop(ROUTER, None)
+        self._adopted[name] = version
+        self.problems.pop(name, None)
 
     def _waits(self, ref: str) -> bool:
         return time.monotonic() < self._retry_at.get(ref, 0.0)

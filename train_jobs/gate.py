@@ -12,7 +12,7 @@ from typing import Any, Iterator, Sequence
 
 from cluster import job_run
 from cluster.catalog import datasets, questions, releases
-from cluster.domain.agents import BASE_VERSION, ROUTER
+from cluster.domain.agents import BASE_VERSION, GUARD, RESERVED
 from cluster.domain.datasets import Row
 from cluster.domain.questions import Evaluation, Purpose, QuestionSet
 from cluster.domain.recipes import GateRecipe
@@ -75,10 +75,9 @@ def gather(job: JobRun, agent: str, names: Sequence[str]) -> tuple[list[Question
 
     Raises InvalidInput when there is nothing to ask, when a set judges routes, and for the router.
     """
-    if agent == ROUTER:
-        raise InvalidInput(
-            "A router head is judged where it is trained (train_jobs.router_head); the gate is for agents' releases."
-        )
+    if agent in RESERVED:
+        what, job_name = ("guard's classifier", "guard_head") if agent == GUARD else ("router head", "router_head")
+        raise InvalidInput(f"A {what} is judged where it is trained (train_jobs.{job_name}); the gate is for agents' releases.")
     with job.catalog.reading() as work:
         everything = questions.sets(work)
     chosen = question_sets(job, names)

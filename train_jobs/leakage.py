@@ -15,7 +15,7 @@ import unicodedata
 from collections import Counter, defaultdict
 from typing import Iterable, NamedTuple, Sequence
 
-from cluster.domain.datasets import RouterRow, Row
+from cluster.domain.datasets import GuardRow, RouterRow, Row
 from cluster.domain.questions import Question
 
 NEAR = 0.85  # containment from which a question counts as met; see DECISIONS.md for how it was chosen
@@ -38,7 +38,7 @@ def words(text: str) -> list[str]:
 
 def asked_in(row: Row) -> list[str]:
     """The texts of a row that could be a question: what is asked, and what was asked before it."""
-    if isinstance(row, RouterRow):
+    if isinstance(row, RouterRow | GuardRow):
         return [row.text]
     return [row.question, *(message.content for message in row.history if message.role == "user")]
 

@@ -6,14 +6,14 @@ from sqlalchemy import delete, select
 
 from cluster.catalog.tables import agents
 from cluster.catalog.transaction import Work
-from cluster.domain.agents import ROUTER, Agent
+from cluster.domain.agents import RESERVED, Agent
 from cluster.domain.base import now, with_zone
 from cluster.errors import Conflict, NotFound, near
 
 
 def save(work: Work, agent: Agent) -> None:
     """Create or replace an agent. Raises Conflict for the reserved name, and for a second default agent."""
-    if agent.name in (ROUTER, "auto"):
+    if agent.name in (*RESERVED, "auto"):
         raise Conflict(f"'{agent.name}' is reserved; give the agent another name.")
     if agent.default:
         for other in everyone(work):

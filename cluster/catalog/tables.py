@@ -192,6 +192,15 @@ rebuilds = Table(
     Column("reason", String(400), nullable=False),
     Column("marked_at", DateTime(timezone=True), nullable=False),
 )
+guard_events = Table(
+    "guard_events",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("user", String(64), nullable=False, index=True),
+    Column("action", String(16), nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False, index=True),
+    Column("body", JSON, nullable=False),
+)
 runs = Table(
     "runs",
     metadata,

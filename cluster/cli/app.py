@@ -5,7 +5,22 @@ from typing import Annotated, Any
 
 import typer
 
-from cluster.cli import agents, audit, config, cycle, data, evals, export_release, keys, releases, runs, signals, train, users
+from cluster.cli import (
+    agents,
+    audit,
+    config,
+    cycle,
+    data,
+    evals,
+    export_release,
+    guard,
+    keys,
+    releases,
+    runs,
+    signals,
+    train,
+    users,
+)
 from cluster.cli.console import Json, emit, err, home, note, table
 from cluster.errors import TreadleError
 
@@ -17,6 +32,7 @@ for name, words in {
     "eval": evals,
     "releases": releases,
     "signals": signals,
+    "guard": guard,
     "cycle": cycle,
     "runs": runs,
     "users": users,

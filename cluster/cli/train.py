@@ -10,7 +10,7 @@ import typer
 from cluster.artifacts import write_whole
 from cluster.cli.console import Detach, Json, emit, home, note, table
 from cluster.domain.fitting import gib
-from cluster.domain.recipes import DpoRecipe, RouterRecipe, SftRecipe, TuneRecipe
+from cluster.domain.recipes import DpoRecipe, GuardRecipe, RouterRecipe, SftRecipe, TuneRecipe
 from cluster.domain.tuning import base_recipe, check_space
 from cluster.errors import InvalidInput, JobFailed, RecipeError
 from cluster.settings import ROOT, load_recipe, load_train_recipe, whole_tune_recipe
@@ -38,6 +38,12 @@ def dpo(recipe: RecipeFile, detach: Detach = False, as_json: Json = False) -> No
 def router(recipe: RecipeFile, detach: Detach = False, as_json: Json = False) -> None:
     """Train the router head; makes a release of 'router'."""
     emit(home.launch("train_jobs.router_head", load_recipe(RouterRecipe, recipe), detach), as_json)
+
+
+@app.command()
+def guard(recipe: RecipeFile, detach: Detach = False, as_json: Json = False) -> None:
+    """Train the guard's classifier; makes a release of 'guard'."""
+    emit(home.launch("train_jobs.guard_head", load_recipe(GuardRecipe, recipe), detach), as_json)
 
 
 @app.command()

@@ -11,6 +11,12 @@ BASE_VERSION = "base"
 ROUTER = "router"
 """The reserved name under which router heads are released."""
 
+GUARD = "guard"
+"""The reserved name under which the guard's classifiers are released."""
+
+RESERVED = (ROUTER, GUARD)
+"""Names of releases that nobody talks to."""
+
 
 class GenerationSettings(Frozen):
     """How an answer is sampled. ``temperature`` 0 is greedy."""

@@ -45,8 +45,19 @@ class RouterRow(Frozen):
     source: str
 
 
-Row = Annotated[SftRow | DpoRow | RouterRow, Field(discriminator="kind")]
-DatasetKind = Literal["sft", "dpo", "router"]
+class GuardRow(Frozen):
+    """A text and whether it is an attack. ``lookalike``: ordinary, though it is worded like one; ``place``: a user's question, or a
+    passage that was retrieved."""
+
+    kind: Literal["guard"] = "guard"
+    text: str = Field(min_length=1)
+    label: Literal["attack", "ordinary", "lookalike"]
+    place: Literal["input", "passages"] = "input"
+    source: str
+
+
+Row = Annotated[SftRow | DpoRow | RouterRow | GuardRow, Field(discriminator="kind")]
+DatasetKind = Literal["sft", "dpo", "router", "guard"]
 
 
 class Dataset(Frozen):

@@ -187,6 +187,26 @@ class RouterRecipe(Frozen):
     seed: int = 7
 
 
+class GuardRecipe(Frozen):
+    """Training of the guard's classifier from guard datasets, or from a JSONL file of guard rows."""
+
+    datasets: tuple[str, ...] = ()
+    rows: str | None = None
+    bank: str = Field(default="configs/guard.yaml", description="the file whose patterns the classifier takes as features")
+    inverse_l2: float = Field(default=30.0, gt=0, description="C of the logistic regression: higher fits closer")
+    folds: int = Field(default=10, ge=2, le=20, description="of the cross-validation that thresholds are chosen on")
+    tolerance: float = Field(
+        default=0.02, ge=0.0, le=0.5, description="how much recall a challenger may lose on held-out attacks"
+    )
+    seed: int = 7
+
+    @model_validator(mode="after")
+    def _one_source_of_rows(self) -> "GuardRecipe":
+        if bool(self.datasets) == bool(self.rows):
+            raise ValueError("give either 'datasets' or 'rows', not both and not neither")
+        return self
+
+
 class JudgeRecipe(Frozen):
     """The model that grades answers: any OpenAI-compatible endpoint. One that wants a key is the judge of configs/models.yaml, so that
     no key is ever part of a recipe, which the catalog keeps."""
@@ -286,6 +306,7 @@ Recipe = Annotated[
     | DpoRecipe
     | TuneRecipe
     | RouterRecipe
+    | GuardRecipe
     | EvaluateRecipe
     | CalibrateRecipe
     | GateRecipe
@@ -305,6 +326,7 @@ RECIPES: dict[str, type[Frozen]] = {
     "train_jobs.dpo": DpoRecipe,
     "train_jobs.tune": TuneRecipe,
     "train_jobs.router_head": RouterRecipe,
+    "train_jobs.guard_head": GuardRecipe,
     "train_jobs.evaluate": EvaluateRecipe,
     "train_jobs.calibrate": CalibrateRecipe,
     "train_jobs.gate": GateRecipe,

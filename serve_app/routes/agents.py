@@ -74,6 +74,8 @@ def _change(parts: Gateway, actor: Actor, name: str, body: AgentSettings) -> Fou
         kept = live_settings.of_agent(work, name).model_dump(mode="json")
         whole = {**kept, **given, "generation": {**kept["generation"], **given.get("generation", {})}}
         settings = AgentSettings.model_validate(whole)
+        if settings.guard_policy is not None:
+            parts.answering.guard.known(settings.guard_policy)
         live_settings.save_agent(work, name, settings)
         actor.note(work, "agent.change", name, **given)
     return card, settings

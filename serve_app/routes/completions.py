@@ -97,26 +97,25 @@ async def _asked(parts: Gateway, body: CompletionRequest, caller: Identity) -> A
     )
     requests: list[GenerationRequest] = []
     echoes: list[str] = []
-    for prompt in body.prompts:
-        ids, text = _read(parts, prompt)
+    prompts = [_read(parts, prompt) for prompt in body.prompts]
+    await answering.check(caller.user, body.model, [read for _, _, read in prompts])
+    for ids, text, _ in prompts:
         first = answering.request(ids, settings, ask, speaker.adapter if speaker else None)
         requests += [first, *answering.more(first, (body.n or 1) - 1)]
         echoes += [text if body.echo else ""] * (body.n or 1)
     return Asked(body, requests, echoes)
 
 
-def _read(parts: Gateway, prompt: str | list[int]) -> tuple[list[int], str]:
-    """A prompt's ids and text. The guard reads the text; template marks pass it as token ids only, which is how a prompt that one
-    rendered oneself is sent."""
+def _read(parts: Gateway, prompt: str | list[int]) -> tuple[list[int], str, str]:
+    """A prompt's ids, its text, and the text that the guard reads: template marks pass it as token ids only, which is how a prompt
+    that one rendered oneself is sent."""
     tokenizer = parts.answering.tokenizer
     if isinstance(prompt, str):
-        parts.answering.check(prompt)
-        return list(tokenizer.encode(prompt)), prompt
+        return list(tokenizer.encode(prompt)), prompt, prompt
     size = len(tokenizer)
     if max(prompt) >= size:
         raise InvalidInput(f"The prompt holds token {max(prompt)}; the model's tokens are 0 to {size - 1}.")
-    parts.answering.check(tokenizer.decode(prompt, skip_special_tokens=True))
-    return prompt, tokenizer.decode(prompt)
+    return prompt, tokenizer.decode(prompt), tokenizer.decode(prompt, skip_special_tokens=True)
 
 
 @router.post("/v1/completions", response_model=None)

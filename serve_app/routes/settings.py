@@ -36,5 +36,7 @@ def _replace(parts: Gateway, actor: Actor, settings: ServiceSettings) -> None:
     with parts.catalog.transaction() as work:
         if settings.default_agent is not None:
             agents.get(work, settings.default_agent)
+        if settings.guard_policy is not None:
+            parts.answering.guard.known(settings.guard_policy)
         live_settings.save_service(work, settings)
         actor.note(work, "settings.change", "service", **settings.model_dump(mode="json"))

@@ -11,7 +11,7 @@ from transformers import AutoTokenizer
 from cluster import base_model
 from cluster.artifacts import file_digest
 from cluster.catalog import releases
-from cluster.domain.agents import ROUTER
+from cluster.domain.agents import GUARD, RESERVED
 from cluster.domain.recipes import ExportRecipe
 from cluster.domain.releases import Release
 from cluster.errors import InvalidInput, NotFound
@@ -29,9 +29,10 @@ class Exported:
     def __init__(self, job: JobRun, recipe: ExportRecipe) -> None:
         with job.catalog.reading() as work:
             self.release = releases.get(work, recipe.release)
-        if self.release.agent == ROUTER:
+        if self.release.agent in RESERVED:
+            what = "classifier of the guard" if self.release.agent == GUARD else "router head"
             raise InvalidInput(
-                f"Release '{self.release.ref}' is a router head, which is no language model; export an agent's release."
+                f"Release '{self.release.ref}' is a {what}, which is no language model; export an agent's release."
             )
         role = _base(job, recipe, self.release)
         adapter = job.artifacts.fetch(self.release.adapter_uri, self.release.adapter_digest)

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-HEAD = "0005"
+HEAD = "0006"
 
 
 def upgrade(connection: Any, revision: str = "head") -> None:
