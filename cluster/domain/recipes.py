@@ -193,7 +193,7 @@ class GuardRecipe(Frozen):
     datasets: tuple[str, ...] = ()
     rows: str | None = None
     bank: str = Field(default="configs/guard.yaml", description="the file whose patterns the classifier takes as features")
-    inverse_l2: float = Field(default=30.0, gt=0, description="C of the logistic regression: higher fits closer")
+    inverse_l2: float = Field(default=10.0, gt=0, description="C of the logistic regression: higher fits closer")
     folds: int = Field(default=10, ge=2, le=20, description="of the cross-validation that thresholds are chosen on")
     tolerance: float = Field(
         default=0.02, ge=0.0, le=0.5, description="how much recall a challenger may lose on held-out attacks"
