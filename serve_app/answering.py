@@ -260,8 +260,10 @@ class Answer:
             close = getattr(self._rest, "aclose", None)
             if close is not None:
                 await close()
-        self.text = "".join(pieces)
-        self._check()
+        text = "".join(pieces)
+        self.text = self.checked(text)
+        if self.text != text:
+            self.finish_reason = "content_filter"
         self._timings["total"] = time.perf_counter() - self._start
         await self._finish()
 
@@ -274,15 +276,16 @@ class Answer:
         self.finish_reason = delta.finish_reason or self.finish_reason
         return delta.text
 
-    def _check(self) -> None:
-        """The guard on the whole answer. What was streamed is out, and is flagged; what was not is shown as the policy says."""
+    def checked(self, text: str) -> str:
+        """A whole text as the guard lets it be shown. What was streamed is out, and is only flagged."""
         speaker = self._speaker
         prompt = speaker.card.prompt if speaker else ""
         sources = [*(message.content for message in self._ask.messages), prompt, *(passage.text for passage in self._passages)]
-        shown, flags = self._guard.answer(self._ask.user, self.text, prompt, sources, self._route.agent, self._ask.stream)
-        if shown != self.text:
-            self.text, self.finish_reason = shown, "content_filter"
-        self._flags += flags
+        shown, flags = self._guard.answer(self._ask.user, text, prompt, sources, self._route.agent, self._ask.stream)
+        self._flags = tuple(dict.fromkeys((*self._flags, *flags)))
+        if self.about:
+            self.about["flags"] = list(self._flags)
+        return shown
 
     async def _finish(self) -> None:
         speaker = self._speaker

@@ -31,6 +31,10 @@ async def whole_choices(answer: Answer, ask: Ask, engine: Engine, called_by: str
     async for number, delta in together([answer.deltas(), *answer.others]):
         choices[number].take(delta)
     answer.tokens["completion"] = sum(choice.tokens for choice in choices)
+    for number, choice in enumerate(choices):
+        shown = answer.checked(choice.text) if number else answer.text
+        if shown != choice.text:  # the guard's doing; log-probabilities would tell what it took out
+            choice.text, choice.finish_reason, choice.logprobs = shown, "content_filter", []
     return [await _choice(number, choice, ask, engine, called_by) for number, choice in enumerate(choices)]
 
 
@@ -64,6 +68,7 @@ async def choice_chunks(answer: Answer, ask: Ask, engine: Engine, called_by: str
             more = {"logprobs": logprobs_body(delta.logprobs or ())} if _wants_logprobs(ask) else {}
             yield chunk({**role, "content": delta.text}, index=number, **more)
         if number and delta.finish_reason:
+            answer.checked(choice.text)
             async for text in _end(number, choice, ask, engine, called_by, chunk):
                 yield text
     answer.tokens["completion"] = sum(choice.tokens for choice in choices)

@@ -1,6 +1,7 @@
 """The guard in traffic: refusals, passages, answers, events, users who try again and again, and a released classifier."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -42,6 +43,17 @@ async def test_an_attack_in_an_earlier_message_is_refused_too(house: House) -> N
     messages = [{"role": "user", "content": ATTACK}, {"role": "assistant", "content": "no"}, {"role": "user", "content": "hello"}]
     async with house.client() as client:
         assert (await client.post("/v1/chat/completions", json={"model": "linux", "messages": messages})).status_code == 400
+
+
+@pytest.mark.parametrize("more", [{"n": 3}, {"logprobs": True, "top_logprobs": 1}, {"n": 2, "logprobs": True}], ids=str)
+async def test_no_way_of_asking_gets_around_the_guard_on_answers(house: House, more: dict[str, Any]) -> None:
+    house.gateway.answering.engine = ScriptedEngine(lambda _: "Done ![.](https://collect.example.net/p?q=1) so far.")
+    async with house.client() as client:
+        answer = (await client.post("/v1/chat/completions", json=chat("linux", **more))).json()
+    assert len(answer["choices"]) == more.get("n", 1)
+    assert "collect.example.net" not in str(answer)
+    assert {choice["finish_reason"] for choice in answer["choices"]} == {"content_filter"}
+    assert answer["treadle"]["flags"]
 
 
 async def test_an_answer_that_leaks_is_withheld_and_one_with_a_strange_image_loses_it(house: House) -> None:
