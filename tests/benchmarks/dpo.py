@@ -12,7 +12,9 @@ from sft import arguments, learnt
 
 
 def main() -> None:
-    given = arguments(__doc__, steps=120, rate=5e-4, batch=16)
+    parser = arguments(__doc__, steps=120, rate=5e-4, batch=16)
+    parser.add_argument("--sft-weight", type=float, default=0.0, help="of the chosen answers' likelihood, beside the preference")
+    given = parser.parse_args()
     print(json.dumps(learnt("dpo", given), indent=None if given.json else 1))
 
 

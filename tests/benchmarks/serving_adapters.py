@@ -24,8 +24,9 @@ from serving_load import Endpoint, each, load
 AGENT, RANK = "linux", 16
 
 
-def releases(treadle: Treadle, scratch: Path, count: int) -> list[str]:
-    """Registers that many releases whose adapters differ in their weights; their names."""
+def releases(scratch: Path, count: int, spread: float = 0.001) -> list[str]:
+    """Registers that many releases whose adapters differ in their weights; their names. With a small ``spread`` of B's weights answers
+    stay as long as those of the base; with a large one each says something else."""
     import torch
     from peft import LoraConfig, get_peft_model
     from safetensors.torch import load_file, save_file
@@ -50,8 +51,7 @@ def releases(treadle: Treadle, scratch: Path, count: int) -> list[str]:
         card = agents.get(work, AGENT)
     for number in range(1, count + 1):
         torch.manual_seed(number)
-        # Little of B: the answers stay as long as those of the base.
-        changed = {name: torch.randn_like(one) * (0.001 if "lora_B" in name else 0.02) for name, one in weights.items()}
+        changed = {name: torch.randn_like(one) * (spread if "lora_B" in name else 0.02) for name, one in weights.items()}
         save_file(changed, place / "adapter_model.safetensors", metadata={"format": "pt"})
         bundle = artifacts.publish("adapter", place)
         made = Release(
@@ -79,7 +79,7 @@ def measure(given: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     say = lambda text: print(text, file=sys.stderr, flush=True)  # noqa: E731
     treadle = Treadle(STARTER, scratch, max_loras=given.slots, max_cpu_loras=given.adapters + 8)
     try:
-        names = releases(treadle, scratch, given.adapters + given.cold)
+        names = releases(scratch, given.adapters + given.cold)
         spread = [treadle.endpoint._replace(model=name) for name in names[: given.adapters]]
         pool = questions(given.requests)
         before = engine_memory()

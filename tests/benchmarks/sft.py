@@ -7,8 +7,10 @@ and speed. Rows are ``instruction``/``output`` or Treadle's own; without a file 
 """
 
 import argparse
+import contextlib
 import json
 import os
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,6 @@ def learnt(kind: str, given: argparse.Namespace) -> dict[str, Any]:
     from pydantic import TypeAdapter
 
     from cluster.domain.datasets import Row
-    from train_jobs import worker
     from train_jobs.training import WorkerTask
 
     rows = TypeAdapter(list[Row]).validate_python(rows_of(given.rows, kind, given.most))
@@ -33,13 +34,16 @@ def learnt(kind: str, given: argparse.Namespace) -> dict[str, Any]:
         "threads": given.threads, "checkpoint_every": 10**6, "lora": LoraRecipe(rank=32, alpha=64), "eval_share": 0.1,
         "eval_every": max(1, given.steps // 10),
     }  # fmt: skip
-    recipe = SftRecipe(**common) if kind == "sft" else DpoRecipe(**common, parent=None)
+    recipe = SftRecipe(**common) if kind == "sft" else DpoRecipe(**common, parent=None, sft_weight=given.sft_weight)
     curve: dict[int, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory(prefix="treadle-benchmark-") as place:
         artifacts = Artifacts(place)
         uri = artifacts.write_rows(rows).uri
         task = WorkerTask(recipe, str(BASE), str(BASE), PROMPT, (uri,), place, Path(place) / "cache", given.threads, "base")
-        worker.fit(task, lambda report, folder: curve.update({int(one["step"]): one for one in report["points"]}))
+        with contextlib.redirect_stdout(sys.stderr):  # DeepSpeed has something to say; stdout is for the figures
+            from train_jobs import worker
+
+            worker.fit(task, lambda report, folder: curve.update({int(one["step"]): one for one in report["points"]}))
     kept = ("step", "loss", "eval_loss", "reward_accuracy", "eval_reward_accuracy", "eval_reward_margin", "tokens_per_s")
     points = [{name: round(one[name], 4) for name in kept if name in one} for _, one in sorted(curve.items())]
     measured = [one for one in points if "eval_loss" in one]
@@ -64,7 +68,7 @@ def draw(points: list[dict[str, Any]], path: str) -> None:
     figure.savefig(path, bbox_inches="tight")
 
 
-def arguments(description: str | None, steps: int, rate: float, batch: int) -> argparse.Namespace:
+def arguments(description: str | None, steps: int, rate: float, batch: int) -> argparse.ArgumentParser:
     """The options that both benchmarks have."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", help="JSON lines")
@@ -75,11 +79,11 @@ def arguments(description: str | None, steps: int, rate: float, batch: int) -> a
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--plot", help="write the curve as a picture to this file")
     parser.add_argument("--json", action="store_true")
-    return parser.parse_args()
+    return parser
 
 
 def main() -> None:
-    given = arguments(__doc__, steps=400, rate=3e-3, batch=32)
+    given = arguments(__doc__, steps=400, rate=3e-3, batch=32).parse_args()
     print(json.dumps(learnt("sft", given), indent=None if given.json else 1))
 
 
