@@ -3,7 +3,7 @@
     python tests/benchmarks/serving_promotions.py [--moves 20] [--streams 32] [--json]
 
 Two releases of one agent (random LoRA adapters that answer differently) take turns as champion while ``--streams`` connections ask it
-without a pause. Every answer must be, to the letter, what the release that it names says when nothing moves: an answer of two releases would be
+without a pause. Every answer must be, to the letter, what the release that it names says when nothing moves: one of two releases would be
 neither. ``worst_gap_ms`` is the longest time between two pieces of one answer, while nothing moves and while the champion does.
 """
 
