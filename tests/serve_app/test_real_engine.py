@@ -366,7 +366,7 @@ async def test_extremes_of_sampling_harm_nobody(service: Service) -> None:
 async def test_the_examples_of_the_api_page_run(service: Service) -> None:
     said = await asyncio.to_thread(run_examples, service.url, service.key)
     assert said[1].rstrip().endswith("data: [DONE]")
-    assert "treadle_answer_seconds_count" in said[-1]
+    assert any("treadle_answer_seconds_count" in one for one in said)
 
 
 def test_calls_of_tools_are_found_by_vllms_parsers(service: Service) -> None:
