@@ -196,7 +196,10 @@ class GuardRecipe(Frozen):
     inverse_l2: float = Field(default=10.0, gt=0, description="C of the logistic regression: higher fits closer")
     folds: int = Field(default=10, ge=2, le=20, description="of the cross-validation that thresholds are chosen on")
     tolerance: float = Field(
-        default=0.02, ge=0.0, le=0.5, description="how much recall a challenger may lose on held-out attacks"
+        default=0.02,
+        ge=0.0,
+        le=0.5,
+        description="how much recall a challenger may lose on held-out attacks, and what share of the agents' questions it may stop",
     )
     seed: int = 7
 

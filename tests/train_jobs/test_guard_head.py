@@ -1,21 +1,26 @@
 """The guard's classifier: what it learns, its thresholds, its verdict, and the released bundle."""
 
+from pathlib import Path
 from typing import Callable
 
 import pytest
 
-from cluster.catalog import releases
+from cluster.catalog import agents, questions, releases, runs
 from cluster.domain.agents import GUARD, Agent
 from cluster.domain.base import Frozen
 from cluster.domain.datasets import GuardRow
+from cluster.domain.parsing import parse
+from cluster.domain.questions import QuestionSet
 from cluster.domain.recipes import GuardRecipe
 from cluster.domain.releases import Release
+from cluster.domain.runs import Run
 from cluster.errors import InvalidInput
 from cluster.guarding import classifier
 from cluster.guarding.checks import Guard
 from cluster.job_run import JobRun
-from cluster.settings import ROOT
+from cluster.settings import ROOT, read_yaml
 from data_jobs import samples_guard
+from tests.train_jobs.conftest import settings_of_home
 from train_jobs import guard_fit, guard_head
 from train_jobs.guard_fit import Fitted
 
@@ -95,9 +100,35 @@ def test_the_shipped_rows_are_those_that_the_module_makes() -> None:
     assert shipped == "".join(f"{row.model_dump_json()}\n" for row in samples_guard.rows())
 
 
-def test_the_job_registers_a_release_that_can_be_served(package_job: Opener, bank_only: Guard) -> None:
+@pytest.fixture
+def own_job(tmp_path: Path, settings_file: Path) -> Opener:
+    """In a home of its own: a promoted guard would stand before the agents of the other tests."""
+    settings = settings_of_home(tmp_path, settings_file)
+
+    def opened(job: str, recipe: Frozen) -> JobRun:
+        run = Run(job=job, recipe=recipe.model_dump(mode="json"), state="running", attempts=1)
+        made = JobRun(settings, run)
+        with made.catalog.transaction() as work:
+            runs.save(work, run)
+        return made
+
+    return opened
+
+
+def put_demo(job: JobRun, with_examples: bool) -> None:
+    """The demo's Linux agent and its questions."""
+    demo = ROOT / "configs" / "demo"
+    card = parse(Agent, read_yaml(demo / "agents" / "linux.yaml"), "card")
+    asked = parse(QuestionSet, read_yaml(demo / "questions" / "linux.yaml"), "questions")
+    with job.catalog.transaction() as work:
+        agents.save(work, card if with_examples else card.model_copy(update={"examples": ()}))
+        questions.save_set(work, asked)
+
+
+def test_the_job_registers_a_release_that_can_be_served(own_job: Opener, bank_only: Guard) -> None:
     recipe = GuardRecipe(rows="configs/train/guard.jsonl")
-    job = package_job("train_jobs.guard_head", recipe)
+    job = own_job("train_jobs.guard_head", recipe)
+    put_demo(job, with_examples=True)
     done = guard_head.train(job, recipe)
     assert (done["verdict"], done["reasons"]) == ("promote", ["It is the first classifier."])
     with job.catalog.reading() as work:
@@ -110,3 +141,14 @@ def test_the_job_registers_a_release_that_can_be_served(package_job: Opener, ban
     job.registry.promote(release.ref)
     again = guard_head.train(job, recipe)
     assert (again["release"], again["verdict"]) == (release.ref, "keep")
+
+
+def test_one_that_stops_what_agents_are_asked_is_not_to_be_promoted(own_job: Opener) -> None:
+    """The samples know nothing of this agent's trade; its card's examples, of which it is robbed here, do."""
+    recipe = GuardRecipe(rows="configs/train/guard.jsonl")
+    job = own_job("train_jobs.guard_head", recipe)
+    put_demo(job, with_examples=False)
+    done = guard_head.train(job, recipe)
+    assert done["refused"] > 20
+    assert done["verdict"] == "keep"
+    assert f"It stops {done['refused']} of 120 questions" in done["reasons"][0]
