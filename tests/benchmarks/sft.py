@@ -61,8 +61,12 @@ def draw(points: list[dict[str, Any]], path: str) -> None:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(7, 4))
-    for name, label in (("loss", "training"), ("eval_loss", "held out")):
-        axes.plot([one["step"] for one in points if name in one], [one[name] for one in points if name in one], label=label)
+    axes.plot(
+        [one["step"] for one in points if "loss" in one], [one["loss"] for one in points if "loss" in one], label="training"
+    )
+    held = [one for one in points if "eval_loss" in one]  # each figure stands until the next one is measured
+    new = [one for before, one in zip([{}, *held], held, strict=False) if before.get("eval_loss") != one["eval_loss"]]
+    axes.plot([one["step"] for one in new], [one["eval_loss"] for one in new], marker="o", label="held out")
     axes.set(xlabel="step", ylabel="loss")
     axes.legend()
     figure.savefig(path, bbox_inches="tight")
