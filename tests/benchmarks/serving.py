@@ -11,11 +11,13 @@ The starter model is the small one that everything but the engine weighs most ag
 """
 
 import argparse
+import itertools
 import json
 import os
 import statistics
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,8 @@ from serving_arms import AGENT, ROOT, STARTER, BareVllm, Treadle, random_model
 from serving_load import Endpoint, each, load
 
 MOST_QUESTIONS = {"starter": {1: 24, 8: 96, 32: 256, 128: 512}, "random": {1: 4, 8: 16, 32: 64, 128: 128}}
+SETTLE_S = 2.0
+"""After each measurement: what a server still does for its last answers is not to be the next one's burden."""
 FIGURES = ("tokens_per_s", "ttft_p50", "e2e_p95")
 
 
@@ -68,16 +72,24 @@ def measure(model: str, given: argparse.Namespace, scratch: Path) -> dict[str, A
 
 def ratios_of(model: str, arms: dict[str, Endpoint], given: argparse.Namespace, say: Any) -> dict[str, Any]:
     pool = questions(max(count(model, streams) for streams in given.streams))
+    asked_before = itertools.count(1)
+
+    def fresh(streams: int) -> list[str]:
+        """Questions that nobody has asked: a number in front keeps the prefix cache from answering for the second who asks."""
+        return [f"{next(asked_before)}. {text}" for text in pool[: count(model, streams)]]
+
     for arm in arms.values():
-        load(each(arm, pool[:32]), 16, given.tokens)  # what the first requests cost is nobody's
+        load(each(arm, fresh(1) + fresh(8)), 16, given.tokens)  # what the first requests cost is nobody's
     heard: dict[int, list[dict[str, dict[str, Any]]]] = {streams: [] for streams in given.streams}
     names = list(arms)
     for number in range(given.rounds):
         for streams in given.streams:
             turn = number % len(names)
             order = [*names[turn:], *names[:turn]]
-            asked = pool[: count(model, streams)]
-            heard[streams].append({name: load(each(arms[name], asked), streams, given.tokens) for name in order})
+            heard[streams].append({})
+            for name in order:
+                heard[streams][-1][name] = load(each(arms[name], fresh(streams)), streams, given.tokens)
+                time.sleep(SETTLE_S)
             said = {name: round(one["tokens_per_s"]) for name, one in heard[streams][-1].items()}
             say(f"round {number + 1}, {streams} streams, tokens/s: {said}")
 
