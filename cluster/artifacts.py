@@ -109,9 +109,19 @@ class Artifacts:
     def fetch(self, uri: str, digest: str | None = None, verify: bool = True) -> Path:
         """A local directory with the bundle's files, their digests checked.
 
-        Raises NotFound when there is no whole bundle, IntegrityError when bytes are not those that were published.
+        Raises NotFound when there is no whole bundle, IntegrityError when bytes are not those that were published; a copy of a remote
+        bundle is then let go, so that the next call reads the store again.
         """
-        directory = Path(uri.removeprefix("file://")) if "://" not in uri.removeprefix("file://") else self._download(uri)
+        local = "://" not in uri.removeprefix("file://")
+        directory = Path(uri.removeprefix("file://")) if local else self._download(uri)
+        try:
+            return self._checked(directory, uri, digest, verify)
+        except IntegrityError:
+            if not local:
+                shutil.rmtree(directory, ignore_errors=True)
+            raise
+
+    def _checked(self, directory: Path, uri: str, digest: str | None, verify: bool) -> Path:
         if not (directory / MANIFEST).is_file():
             raise NotFound(f"There is no whole bundle at {uri} (no {MANIFEST}); it was removed or never finished.")
         try:

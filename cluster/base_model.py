@@ -7,15 +7,29 @@ from pathlib import Path
 from typing import Any
 
 from cluster.errors import NotFound
-from cluster.settings import ModelRole, Settings
+from cluster.model_roles import EngineSettings, ModelRole
+from cluster.settings import Settings
 
 _WHOLE_FILE_BYTES = 256 << 20
 _SAMPLES, _SAMPLE_BYTES = 64, 1 << 16
 
 
-def base_role(settings: Settings, path: str | None = None) -> ModelRole:
-    """The base of the settings, or the one that a recipe names by its path or hub id."""
-    return ModelRole(path=path, name=Path(path).name) if path else settings.models.base
+def base_role(settings: Settings, named: str | None = None) -> ModelRole:
+    """The first base of the settings, or the one that a recipe names: a served one by its name or path, any by its path or hub id."""
+    if not named:
+        return settings.models.base
+    served = next((role for role in settings.bases if named in (role.name, role.path)), None)
+    return served or ModelRole(path=named, name=Path(named).name)
+
+
+def base_of(settings: Settings, digest: str) -> ModelRole | None:
+    """The served base with this digest."""
+    return next((role for role in settings.bases if not role.endpoint and base_digest(role) == digest), None)
+
+
+def engine_of(settings: Settings, role: ModelRole) -> EngineSettings:
+    """What the engine of this base runs with; of one that is not served, what the first base's does."""
+    return settings.for_base(role.name).engine if role in settings.bases else settings.engine
 
 
 def config(location: str) -> dict[str, Any]:

@@ -81,8 +81,12 @@ def _ports(settings: Settings) -> list[Check]:
     return checks
 
 
+def _needs_gpu(settings: Settings) -> bool:
+    return any(settings.for_base(role.name).engine.device == "gpu" for role in settings.bases)
+
+
 def _gpu(settings: Settings) -> Check:
-    needed = settings.engine.device == "gpu"
+    needed = _needs_gpu(settings)
     tool = shutil.which("nvidia-smi")
     found = "none"
     if tool:
@@ -103,7 +107,7 @@ def _gpu(settings: Settings) -> Check:
 def _packages(settings: Settings) -> Check:
     """The heavy parts, as installed against the lock of this profile."""
     wrong = []
-    lock = ROOT / "locks" / ("gpu.txt" if settings.engine.device == "gpu" else "cpu.txt")
+    lock = ROOT / "locks" / ("gpu.txt" if _needs_gpu(settings) else "cpu.txt")
     locked = _locked(lock) if lock.exists() else {}
     for part in _PARTS:
         try:

@@ -82,7 +82,8 @@ def _parquet(rows: Iterator[Frozen], file: Path) -> int:
 
 
 def _flat(row: Frozen) -> dict[str, Any]:
-    values = row.model_dump(mode="json")
+    # Some fields leave themselves out where they are not used; a table has the same columns in every row.
+    values = dict.fromkeys(type(row).model_fields) | row.model_dump(mode="json")
     simple = (str, int, float, bool, type(None))
     return {key: value if isinstance(value, simple) else json.dumps(value, ensure_ascii=False) for key, value in values.items()}
 

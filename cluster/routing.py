@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cluster.errors import InvalidInput
+from cluster.ngrams import PRIME, Keys, character_keys, mixed, word_key
 
 FORMAT = 2
 SEEN = 1000
@@ -27,10 +28,7 @@ FAMILIES = 2
 SCOPE_FEATURES = 7
 
 Floats = NDArray[np.float32]
-Keys = NDArray[np.uint32]
 _WORD = re.compile(r"\w+")
-_PRIME = np.uint32(16777619)
-_SPACE = np.uint32(32)
 
 
 class Grams(NamedTuple):
@@ -56,8 +54,8 @@ class Lexical(NamedTuple):
 
 def grams_of(text: str) -> tuple[Grams, ...]:
     """The n-grams of a text by family; case and white space do not count."""
-    words = text[:SEEN].lower().split()
-    return _unique(_word_keys(_WORD.findall(" ".join(words)))), _unique(_character_keys(words))
+    seen = " ".join(text[:SEEN].lower().split())
+    return _unique(_word_keys(_WORD.findall(seen))), _unique(mixed(character_keys([seen])[1]))
 
 
 def _unique(keys: Keys) -> Grams:
@@ -66,34 +64,8 @@ def _unique(keys: Keys) -> Grams:
 
 
 def _word_keys(words: Sequence[str]) -> Keys:
-    single = np.array([zlib.crc32(word.encode("utf-8", "surrogatepass")) for word in words], dtype=np.uint32)
-    return np.concatenate([single, _mixed(single[:-1] * _PRIME + single[1:])])
-
-
-def _character_keys(words: Sequence[str]) -> Keys:
-    """Hashes of every 3 to 5 characters that lie in one word and the blanks around it."""
-    codes = np.frombuffer(f" {' '.join(words)} ".encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
-    blank = codes == _SPACE
-    found: list[Keys] = []
-    for size in (3, 4, 5):
-        count = len(codes) - size + 1
-        if count < 1:
-            break
-        hashed = np.full(count, size, dtype=np.uint32)
-        inside = np.ones(count, dtype=np.bool_)
-        for place in range(size):
-            hashed = hashed * _PRIME + codes[place : place + count]
-            if 0 < place < size - 1:
-                inside &= ~blank[place : place + count]
-        found.append(_mixed(hashed[inside]))
-    return np.concatenate(found) if found else np.empty(0, dtype=np.uint32)
-
-
-def _mixed(keys: Keys) -> Keys:
-    """Spreads the bits (the finaliser of MurmurHash3, Appleby 2011), so that a remainder of the key is a fair bucket."""
-    keys = (keys ^ (keys >> np.uint32(16))) * np.uint32(0x85EBCA6B)
-    keys = (keys ^ (keys >> np.uint32(13))) * np.uint32(0xC2B2AE35)
-    return keys ^ (keys >> np.uint32(16))
+    single = np.array([word_key(word) for word in words], dtype=np.uint32)
+    return np.concatenate([single, mixed(single[:-1] * PRIME + single[1:])])
 
 
 def lexical(grams: Sequence[Grams], lexicons: Sequence[Lexicon]) -> Lexical:

@@ -11,44 +11,20 @@ from pathlib import Path
 from typing import Any, Literal, Mapping
 
 import yaml
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 
 from cluster.domain.base import Frozen, Name
 from cluster.domain.parsing import parse
 from cluster.domain.recipes import DpoRecipe, SftRecipe, TuneRecipe
 from cluster.domain.users import Role
 from cluster.errors import RecipeError, SettingsError, near
+from cluster.model_roles import EngineSettings, ModelRole, Models
 
 ROOT = Path(__file__).resolve().parent.parent
 _PLACEHOLDER = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 _HOST = re.compile(r"(?:\*\.)?[\w-]+(?:\.[\w-]+)*|[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*")
 _SAFE_ADDRESS = re.compile(r"https://[^/]|http://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?(/|$)")
 SECRET_BYTES = 32
-
-
-class ModelRole(Frozen):
-    """Who plays a role: a hub id or a local path, or an OpenAI-compatible ``endpoint``."""
-
-    path: str = ""
-    name: str
-    endpoint: str | None = None
-    key: str | None = None
-
-    @property
-    def location(self) -> str:
-        """The path, made absolute when it lies in this project; else the hub id as it is."""
-        inside = ROOT / self.path
-        return str(inside) if self.path and inside.exists() else self.path
-
-
-class Models(Frozen):
-    """The five roles of ``configs/models.yaml``."""
-
-    base: ModelRole
-    embedder: ModelRole
-    refiner: ModelRole
-    judge: ModelRole
-    finalist: ModelRole
 
 
 class RaySettings(Frozen):
@@ -77,10 +53,12 @@ class TlsSettings(Frozen):
 
 
 class ServeSettings(Frozen):
-    """Where the HTTP endpoint listens."""
+    """Where the HTTP endpoint listens. ``front`` says who holds the port: the Router replicas (on the nodes where they run), or Ray
+    Serve's proxies (on every node, at the cost of one more hop for each token)."""
 
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
+    front: Literal["router", "proxy"] = "router"
     tls: TlsSettings | None = None
 
 
@@ -89,25 +67,6 @@ class MlflowSettings(Frozen):
 
     host: str = "127.0.0.1"
     port: int = Field(default=5000, ge=0, le=65535)
-
-
-class EngineSettings(Frozen):
-    """vLLM's settings. ``max_cpu_loras`` None: sized to the fleet."""
-
-    device: Literal["cpu", "gpu"] = "cpu"
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    kv_cache_gib: float = Field(default=1.0, gt=0)
-    gpu_memory_utilization: float = Field(default=0.6, gt=0, le=1)
-    max_model_len: int = Field(default=1024, ge=128)
-    max_num_seqs: int = Field(default=64, ge=1)
-    max_lora_rank: int = Field(default=32, ge=1)
-    max_loras: int = Field(default=4, ge=1)
-    max_cpu_loras: int | None = Field(default=None, ge=1)
-    enforce_eager: bool = True
-    replicas: int = Field(default=1, ge=1)
-    tensor_parallel_size: int = Field(default=1, ge=1)
-    cpus: float = Field(default=2.0, ge=0)
-    tool_parser: str | None = Field(default=None, description="vLLM's parser of the base's tool calls, as hermes or llama3_json")
 
 
 class LimitSettings(Frozen):
@@ -151,9 +110,12 @@ class RouterSettings(Frozen):
 
     replicas: int = Field(default=1, ge=1)
     cpus: float = Field(default=0.5, ge=0)
+    most_at_once: int = Field(default=512, ge=1, description="answers under way in one replica; who asks beyond it gets 429")
     guard: str = "configs/guard.yaml"
     guard_policy: str = Field(default="standard", description="one of the policies in that file")
     follow_seconds: float = Field(default=0.3, gt=0, le=5, description="how often the live releases are looked up")
+    rewrite_seconds: float = Field(default=3.0, gt=0, description="how long the finalist may take to make a query of a question")
+    fuse_seconds: float = Field(default=30.0, gt=0, description="how long it may take to write an answer")
     limits: dict[Role, LimitSettings] = {}
     jwt: JwtSettings | None = None
     voice_secret: SecretStr = Field(
@@ -234,6 +196,28 @@ class Settings(Frozen):
     sources: SourcesSettings = SourcesSettings()
     alerts: AlertSettings = AlertSettings()
     models: Models
+
+    @property
+    def bases(self) -> tuple[ModelRole, ...]:
+        """Every base model that is served, the first one first."""
+        return (self.models.base, *self.models.bases)
+
+    def for_base(self, name: str) -> "Settings":
+        """These settings as the engine of one base has them: there is no other, and ``engine`` is its own. Raises SettingsError."""
+        alone = {"bases": ()}
+        if name == self.models.base.name:
+            return self.model_copy(update={"models": self.models.model_copy(update=alone)})
+        found = next((one for one in self.models.bases if one.name == name), None)
+        if found is None:
+            raise SettingsError(
+                f"There is no base '{name}'; configs/models.yaml has {', '.join(one.name for one in self.bases)} (base and bases)."
+            )
+        models = self.models.model_copy(update={**alone, "base": ModelRole(path=found.path, name=found.name)})
+        try:
+            engine = found.engine.over(self.engine)
+        except ValidationError as error:
+            raise SettingsError(f"The engine of base '{name}' (configs/models.yaml): {error.errors()[0]['msg']}.") from None
+        return self.model_copy(update={"models": models, "engine": engine})
 
     @property
     def ray_token(self) -> Path:

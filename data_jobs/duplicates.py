@@ -24,17 +24,21 @@ _SHORTEST = 30
 _ROWS_AT_A_TIME = 8192
 _COLUMN_BYTES = 32 << 20
 _MISSED_AT_MOST = 1e-4
+Named = tuple[str, bytes, int, str]
+"""Source, digest, row of the signature (-1: none) and key of the readers."""
 _APART = bytes(byte if byte >= 128 or chr(byte).isalnum() or byte == ord("_") else ord(" ") for byte in range(256))
 """ASCII that parts words becomes a space; three times as fast as a pattern, which all texts go through."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """What is needed to know a document again. ``signature`` is empty for texts too short to be compared by likeness."""
+    """What is needed to know a document again. ``signature`` is empty for texts too short to be compared by likeness. ``readers``: only
+    documents of equal readers are duplicates, or who may read one of them would be left with neither."""
 
     source: str
     digest: str
     signature: bytes
+    readers: str = ""
 
 
 def signature(text: str) -> bytes:
@@ -62,10 +66,10 @@ def find_duplicates(prints: Iterable[Fingerprint], threshold: float) -> list[Dro
     signatures with a standard error of at most 0.032 (Broder, "On the resemblance and containment of documents", 1997).
     """
     with tempfile.TemporaryFile() as file:
-        names: list[tuple[str, bytes, int]] = []
+        names: list[Named] = []
         count = 0
         for one in prints:
-            names.append((one.source, bytes.fromhex(one.digest), count if one.signature else -1))
+            names.append((one.source, bytes.fromhex(one.digest), count if one.signature else -1, sys.intern(one.readers)))
             if one.signature:
                 file.write(one.signature)
                 count += 1
@@ -100,27 +104,32 @@ class Signatures:
         return np.frombuffer(data, dtype="<u4").reshape(-1, PERMUTATIONS)
 
 
-def _dropped(names: list[tuple[str, bytes, int]], signatures: Signatures, threshold: float) -> Iterator[Dropped]:
+def _dropped(names: list[Named], signatures: Signatures, threshold: float) -> Iterator[Dropped]:
     """In order of source: a document is compared with those kept so far that share a band with it."""
     bands, rows = _bands(threshold)
     enough = _shared_at_least(bands, threshold**rows)
     buckets = _buckets(signatures, rows)
     kept_in: dict[int, list[int]] = defaultdict(list)
     source_of: dict[int, str] = {}
-    first_of: dict[bytes, str] = {}
-    for source, digest, row in names:
-        if digest in first_of:
-            yield Dropped(source=source, reason="exact_duplicate", of=first_of[digest])
+    readers_of: dict[int, str] = {}
+    first_of: dict[tuple[bytes, str], str] = {}
+    for source, digest, row, readers in names:
+        text = (digest, readers)
+        if text in first_of:
+            yield Dropped(source=source, reason="exact_duplicate", of=first_of[text])
             continue
-        first_of[digest] = source
+        first_of[text] = source
         mine = buckets[row] if row >= 0 else []
         shared = Counter(chain.from_iterable([kept_in[bucket] for bucket in mine if bucket in kept_in]))
-        twin = _nearest(signatures, row, [other for other, times in shared.items() if times >= enough], threshold)
+        alike = [other for other, times in shared.items() if times >= enough and readers_of.get(other, "") == readers]
+        twin = _nearest(signatures, row, alike, threshold)
         if twin is not None:
             yield Dropped(source=source, reason="near_duplicate", of=source_of[twin])
-            first_of[digest] = source_of[twin]  # whoever repeats a text that was dropped names the twin that was kept
+            first_of[text] = source_of[twin]  # whoever repeats a text that was dropped names the twin that was kept
             continue
         source_of[row] = source
+        if readers:
+            readers_of[row] = readers
         for bucket in mine:
             kept_in[bucket].append(row)
 

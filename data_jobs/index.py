@@ -11,7 +11,8 @@ import numpy as np
 from cluster.artifacts import Artifacts, Bundle
 from cluster.domain.base import digest_of
 from cluster.domain.data_recipes import IngestRecipe
-from cluster.domain.documents import Passage
+from cluster.domain.documents import Document, Passage
+from cluster.domain.readers import marked, readers_of
 from cluster.embedding import Embedder
 from cluster.passage_index import FORMAT, IndexBuilder, PassageIndex
 from cluster.scratch import working_folder
@@ -19,7 +20,7 @@ from data_jobs.chunk import chunk
 from data_jobs.documents import document_of
 from data_jobs.freed import give_back
 from data_jobs.on_ray import Row
-from data_jobs.ruler import tokens_of
+from data_jobs.ruler import Ruler, tokens_of
 from data_jobs.shards import Shards
 
 _PASSAGES_AT_A_TIME = 256
@@ -73,12 +74,20 @@ def embed_group(row: Row, recipe: IngestRecipe, embedding: Embedding, washed: st
         for one in Shards(washed).rows(row["shard"], _DOCUMENT, "identity", row["documents"])
     ]
     ruler = tokens_of(embedding.embedder) if recipe.chunk_unit == "tokens" else None
-    made = [(identity, chunk(document, recipe.chunk_size, recipe.overlap, ruler)) for document, identity in documents]
+    made = [_chunked(document, identity, recipe, ruler) for document, identity in documents]
     passages = [passage for _, found in made for passage in found]
     known = _known(embedding.base, [document.id for document, _ in documents]) if recipe.vectors and embedding.base else {}
     vectors = _vectors(passages, known, embedding) if recipe.vectors else None
     Shards(embedded).write(row["name"], _table(made, vectors), [row["name"]])
     yield {"passages": len(passages), "chars": sum(len(document.text) for document, _ in documents)}
+
+
+def _chunked(document: Document, identity: str, recipe: IngestRecipe, ruler: Ruler | None) -> tuple[str, list[Passage]]:
+    passages = chunk(document, recipe.chunk_size, recipe.overlap, ruler)
+    readers = readers_of(recipe.access, document.source)
+    if readers is not None:
+        passages = [passage.model_copy(update={"readers": readers}) for passage in passages]
+    return marked(identity, readers), passages
 
 
 @lru_cache(maxsize=1)
@@ -126,9 +135,16 @@ class NewIndex:
     """Where a version's index comes from: the one before (``base``), what is gone from it, and shards of what is new."""
 
     def __init__(
-        self, base: PassageIndex | None, without: Collection[str], shards: Shards, names: Sequence[str], compact: bool
+        self,
+        base: PassageIndex | None,
+        without: Collection[str],
+        shards: Shards,
+        names: Sequence[str],
+        compact: bool,
+        marked: bool,
     ) -> None:
-        self.base, self.without, self.shards, self.names, self.compact = base, without, shards, names, compact
+        self.base, self.without, self.shards, self.names = base, without, shards, names
+        self.compact, self.marked = compact, marked
 
     def publish(
         self, artifacts: Artifacts, dimension: int, expected: int, meta: dict[str, Any], done: Callable[[int], None]
@@ -136,7 +152,9 @@ class NewIndex:
         """Builds the index beside its place, a document at a time, and publishes it. ``done`` hears of passages as they are added."""
         with working_folder("index") as scratch:
             place = scratch / "index"
-            builder = IndexBuilder(place, dimension, expected, meta["embedder"], self.base, self.without, self.compact)
+            builder = IndexBuilder(
+                place, dimension, expected, meta["embedder"], self.base, self.without, self.compact, self.marked
+            )
             for document_id, identity, passages, vectors in self._documents():
                 builder.add(document_id, identity, passages, vectors)
                 done(len(passages))

@@ -21,6 +21,7 @@ from cluster import job_run
 from cluster.catalog import Work, corpora, forgotten
 from cluster.domain.data_recipes import IngestRecipe
 from cluster.domain.documents import CorpusVersion, Dropped, IngestReport, Quarantined, document_id, is_of
+from cluster.domain.readers import key_of, marked, readers_of, rule_for
 from cluster.embedding import dimension_of, embedder_name
 from cluster.errors import InvalidInput, NotFound
 from cluster.job_run import JobRun
@@ -70,12 +71,15 @@ class Inventory:
     refused: list[Dropped | Quarantined] = field(default_factory=list)
     kept: dict[str, "Kept"] = field(default_factory=dict)
     """By document id."""
+    ruled: Counter[str] = field(default_factory=Counter)
+    """How many documents each rule of access decided on."""
 
 
 class Kept(NamedTuple):
-    """A document that stays: what it is, which shard has its text, how long that is."""
+    """A document that stays: what it is, which shard has its text and under which identity, how long that is."""
 
     identity: str
+    washed: str
     shard: str
     chars: int
     media_type: str
@@ -129,7 +133,9 @@ class Ingest:
         said = f"{recipe.corpus} version {present.version}" if changed else "nothing changed"
         job.progress(1.0, said, documents=float(report.kept))
         stages = {name: round(took, 3) for name, took in self.seconds.items()}
-        return {**report.summary(), "changed": changed, "stages": stages, "report": self._publish_report(report, inventory)}
+        access = {"access": {rule.sources: inventory.ruled[rule.sources] for rule in recipe.access}} if recipe.access else {}
+        page_at = self._publish_report(report, inventory)
+        return {**report.summary(), **access, "changed": changed, "stages": stages, "report": page_at}
 
     def _found(self) -> tuple[list[Piece], list[Quarantined]]:
         """The pieces to read, and what cannot be a piece."""
@@ -200,8 +206,13 @@ class Ingest:
                         if self._is_forgotten(row["source"]):
                             found.refused.append(Dropped(source=row["source"], reason="forgotten"))
                             continue
-                        found.kept[row["document_id"]] = Kept(row["identity"], name, row["chars"], sys.intern(row["media_type"]))
-                        yield Fingerprint(row["source"], row["digest"], row["signature"])
+                        readers = readers_of(self.recipe.access, row["source"])
+                        rule = rule_for(self.recipe.access, row["source"]) if self.recipe.access else None
+                        found.ruled.update([rule.sources] if rule else ())
+                        identity = marked(row["identity"], readers)
+                        media_type = sys.intern(row["media_type"])
+                        found.kept[row["document_id"]] = Kept(identity, row["identity"], name, row["chars"], media_type)
+                        yield Fingerprint(row["source"], row["digest"], row["signature"], key_of(readers))
 
         twins = find_duplicates(prints(), self.recipe.near_duplicate)
         for twin in twins:
@@ -223,7 +234,7 @@ class Ingest:
         made_of = {"digest": digest, "documents": len(inventory.kept), "embedder": self.how["embedder"]}
         # Of what is to be forgotten no trace may stay in the new index; other dead rows may wait.
         compact = bool(self.forgotten)
-        source = index.NewIndex(base, frozenset(without), self.embedded, names, compact)
+        source = index.NewIndex(base, frozenset(without), self.embedded, names, compact, bool(self.recipe.access))
         meta = {"corpus": self.recipe.corpus, "how": {"how": self.how}, **made_of}
         rate = Rate(self.job, 0.9, 0.99, "indexing", passages / 1e3, "thousand passages")
         rate.add((passages - new_passages) / 1e3)
@@ -254,19 +265,19 @@ class Ingest:
 
     def _embed(self, new: dict[str, Kept], base: PassageIndex | None = None) -> list[str]:
         """Chunks and embeds these documents; the names of the shards with their passages, in the documents' order."""
-        by_shard: dict[str, list[tuple[str, int]]] = {}
+        by_shard: dict[str, list[Kept]] = {}
         for one in new.values():
-            by_shard.setdefault(one.shard, []).append((one.identity, one.chars))
+            by_shard.setdefault(one.shard, []).append(one)
         items, names, chars_left = [], [], 0
         there = set(self.embedded.names())
         for shard in by_shard:
-            for group in grouped(by_shard[shard], lambda one: one[0], lambda one: one[1], _EMBED_CHARS, _EMBED_DOCUMENTS):
-                identities = [identity for identity, _ in group]
-                name = group_key([*identities, *map(str, self.how.values())])
+            for group in grouped(by_shard[shard], lambda one: one.identity, _length, _EMBED_CHARS, _EMBED_DOCUMENTS):
+                name = group_key([*(one.identity for one in group), *map(str, self.how.values())])
                 names.append(name)
                 if name not in there:
-                    chars = sum(chars for _, chars in group)
-                    items.append(({"shard": shard, "documents": identities, "name": name}, float(chars)))
+                    chars = sum(map(_length, group))
+                    documents = [one.washed for one in group]
+                    items.append(({"shard": shard, "documents": documents, "name": name}, float(chars)))
                     chars_left += chars
         doing = "embedding" if self.recipe.vectors else "chunking"
         rate = Rate(self.job, 0.45, 0.9, doing, chars_left / 1e6, "MB")
@@ -323,6 +334,10 @@ class Ingest:
 
 def _size(piece: Piece) -> int:
     return piece.end - piece.start
+
+
+def _length(one: Kept) -> int:
+    return one.chars
 
 
 def _newest(work: Work, corpus: str) -> CorpusVersion | None:

@@ -21,6 +21,7 @@ from cluster.job_run import JobRun
 from data_jobs import datasets
 
 Key = tuple[str, str | None]
+RESTRICTED = "its answer rests on documents that are not for everybody"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -31,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def curate(job: JobRun, recipe: SignalsRecipe) -> dict[str, Any]:
     """Makes the datasets and regression questions; returns what each signal became. No waiting signals is no error."""
     with job.catalog.reading() as work:
-        signal_ids, made = _waiting(work, recipe.agent)
+        signal_ids, made, restricted = _waiting(work, recipe.agent)
     job.progress(0.3, f"{len(signal_ids)} signals waiting")
     groups: dict[Key, list[Consequence]] = defaultdict(list)
     for one in made:
@@ -46,7 +47,7 @@ def curate(job: JobRun, recipe: SignalsRecipe) -> dict[str, Any]:
                 catalog_signals.link(work, one.signal_id, "dataset", dataset.ref)
         regression = _record_questions(work, made)
         for signal_id in _without(signal_ids, made):
-            catalog_signals.link(work, signal_id, "none", "nothing to learn")
+            catalog_signals.link(work, signal_id, "none", RESTRICTED if signal_id in restricted else "nothing to learn")
         catalog_signals.mark_curated(work, signal_ids)
     job.progress(1.0, f"{len(signal_ids)} signals curated", signals=float(len(signal_ids)))
     return {
@@ -60,9 +61,10 @@ def curate(job: JobRun, recipe: SignalsRecipe) -> dict[str, Any]:
     }
 
 
-def _waiting(work: Work, agent: str | None) -> tuple[list[str], list[Consequence]]:
-    """Ids of the waiting signals (of one agent's turns, if given) and what they become. Older signals on the same turns count when
-    it is decided which is the newest of its kind, but become nothing a second time."""
+def _waiting(work: Work, agent: str | None) -> tuple[list[str], list[Consequence], set[str]]:
+    """Ids of the waiting signals (of one agent's turns, if given), what they become, and which of them are on turns that rest on
+    documents for some only. Older signals on the same turns count when it is decided which is the newest of its kind, but become
+    nothing a second time."""
     waiting = catalog_signals.waiting(work)
     turns = conversations.turns_of(work, list({signal.turn_id for signal in waiting}))
     turns = {key: turn for key, turn in turns.items() if agent in (None, turn.agent)}
@@ -71,7 +73,8 @@ def _waiting(work: Work, agent: str | None) -> tuple[list[str], list[Consequence
     for signal in catalog_signals.of_turns(work, list(turns)):
         by_turn[signal.turn_id].append(signal)
     made = [one for turn in turns.values() for one in consequences(turn, by_turn[turn.id])]
-    return ids, [one for one in made if one.signal_id in set(ids)]
+    restricted = {signal.id for signal in waiting if signal.turn_id in turns and turns[signal.turn_id].restricted}
+    return ids, [one for one in made if one.signal_id in set(ids)], restricted
 
 
 def _dataset(job: JobRun, key: Key, group: Sequence[Consequence], wash: WashRecipe) -> Dataset:

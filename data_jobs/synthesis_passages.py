@@ -20,7 +20,7 @@ class Chosen(NamedTuple):
 
 
 def chosen(passages: Iterable[Passage], min_chars: int, seed: int) -> tuple[list[Chosen], Counter[str]]:
-    """The passages worth asking about, documents in turn, in each in an order that the seed shuffles; and why others are left out.
+    """The open passages worth asking about, documents in turn, in each in an order that the seed shuffles; and why others are left out.
 
     Passages must come document by document in order, as an index keeps them. Holds them all in memory.
     """
@@ -30,7 +30,9 @@ def chosen(passages: Iterable[Passage], min_chars: int, seed: int) -> tuple[list
     before: Passage | None = None
     for passage in passages:
         text = " ".join(passage.text.split())
-        if len(text) < min_chars:
+        if passage.readers is not None:
+            skipped["restricted"] += 1  # what is trained into an adapter is told to everybody
+        elif len(text) < min_chars:
             skipped["too_short"] += 1
         elif text in seen:
             skipped["same_text"] += 1

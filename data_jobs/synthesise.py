@@ -27,9 +27,9 @@ from cluster.domain.documents import CorpusVersion, Passage
 from cluster.embedding import Embedder
 from cluster.errors import InvalidInput, RecipeError
 from cluster.job_run import JobRun
+from cluster.model_roles import ModelRole
 from cluster.passage_index import PassageIndex
 from cluster.scratch import working_folder
-from cluster.settings import ModelRole
 from data_jobs import datasets
 from data_jobs.synthesis_checks import located
 from data_jobs.synthesis_filter import Filter, Made

@@ -1,12 +1,16 @@
 """The deployment graph, and the only place with Ray decorators.
 
-    Router (HTTP, stateless, scales out) ──handle, gRPC──▶ Engine (vLLM, one per base model, every release a LoRA on it)
+    Router (HTTP, stateless, scales out) ──handle, gRPC──▶ Engine, Engine-NAME… (vLLM, one per base model, its releases LoRAs on it)
+
+Router replicas hold the public port themselves (``http_server``), unless the settings give it to Serve's proxies.
 
 `python -m serve_app.app --deploy` puts it on the running cluster and returns when it can answer; `--remove` takes it off.
 """
 
 import argparse
+import asyncio
 import logging
+import os
 import sys
 import threading
 import time
@@ -21,19 +25,29 @@ from ray.serve.schema import LoggingConfig
 from cluster import ray_lifecycle, tls
 from cluster.catalog import Catalog
 from cluster.errors import TreadleError, Unavailable, one_sentence
-from cluster.settings import ROOT, Settings, cpu_cores, load_settings
-from serve_app.engine import Delta, EngineState, GenerationRequest, ToolCalls
+from cluster.settings import ROOT, EngineSettings, Settings, cpu_cores, load_settings
+from serve_app.engine import Delta, EngineLost, EngineState, GenerationRequest, ToolCalls
+from serve_app.http_server import HttpServer
+from serve_app.remote_engine import RemoteEngine
 
 APP = "treadle"
 SMALL_MACHINE_CORES = 4
+LAST_WORDS_SECONDS = 0.2
+DRAIN_SECONDS = 120
+"""How long an engine that is taken down may take for the answers under way; then they are written by another."""
+ONE_LOOP = {"RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0", "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0"}
+"""For replicas: our code awaits everywhere, so it needs no thread of its own, and every token between threads costs."""
 _LOGGING = LoggingConfig(enable_access_log=False)
 
 
-@serve.deployment(name="Engine", max_ongoing_requests=256, max_constructor_retry_count=1, logging_config=_LOGGING)
+@serve.deployment(
+    name="Engine", max_ongoing_requests=256, max_constructor_retry_count=1, health_check_period_s=2, logging_config=_LOGGING
+)
 class EngineDeployment:
     """vLLM in a replica. Errors travel as values: an exception would cross processes as Ray's own type."""
 
     async def __init__(self, settings: Settings) -> None:
+        """``settings`` are those of its base (``Settings.for_base``)."""
         from serve_app.vllm_engine import VllmEngine
 
         self._engine = await VllmEngine.started(settings)
@@ -43,6 +57,8 @@ class EngineDeployment:
             async for delta in self._engine.generate(request):
                 yield delta
         except TreadleError as error:
+            if isinstance(error, EngineLost):
+                self._end()
             yield error
 
     async def load(self, adapter: str) -> TreadleError | None:
@@ -67,77 +83,83 @@ class EngineDeployment:
     async def check_health(self) -> None:
         await self._engine.check_health()
 
-
-class RemoteEngine:
-    """The Engine deployment as an ``Engine``. Deltas come over gRPC, not through the object store: twice the throughput."""
-
-    def __init__(self, handle: DeploymentHandle[Any]) -> None:
-        self._generate = handle.options(stream=True, _by_reference=False).generate
-        self._load = handle.options(_by_reference=False).load
-        self._tool_calls, self._state = handle.tool_calls, handle.state
-
-    async def generate(self, request: GenerationRequest) -> AsyncIterator[Delta]:
-        response = self._generate.remote(request)
-        finished = False
-        try:
-            async for delta in response:
-                if isinstance(delta, TreadleError):
-                    finished = True
-                    raise delta
-                finished = delta.finish_reason is not None
-                yield delta
-            finished = True
-        finally:
-            if not finished:
-                response.cancel()
-
-    async def load(self, adapter: str) -> None:
-        error = await self._load.remote(adapter)
-        if error is not None:
-            raise error
-
-    async def tool_calls(self, text: str, tools: Sequence[dict[str, Any]]) -> ToolCalls:
-        found = await self._tool_calls.remote(text, list(tools))
-        if isinstance(found, TreadleError):
-            raise found
-        return ToolCalls(*found)
-
-    async def state(self) -> EngineState:
-        return EngineState(*await self._state.remote())
+    def _end(self) -> None:
+        """End this replica: its vLLM is dead, and until Serve notices it would win every request by failing fastest."""
+        asyncio.get_running_loop().call_later(LAST_WORDS_SECONDS, os._exit, 1)
 
 
 @serve.deployment(name="Router", max_ongoing_requests=1000, max_constructor_retry_count=1, logging_config=_LOGGING)
 @serve.ingress()
 class RouterDeployment:
-    """The HTTP ingress."""
+    """The HTTP ingress. ``engines`` by the names of their bases; ``port`` None: Serve's proxies hold it."""
 
-    async def __init__(self, settings: Settings, engine: DeploymentHandle[Any]) -> None:
-        from serve_app.gateway import Gateway
+    async def __init__(self, settings: Settings, engines: dict[str, DeploymentHandle[Any]], port: int | None = None) -> None:
+        from serve_app.gateway import Gateway, build_app
 
-        await engine.ready.remote()
-        self._gateway = await Gateway.started(settings, RemoteEngine(engine))
+        for engine in engines.values():
+            await engine.ready.remote()
+        self._gateway = await Gateway.started(settings, {name: RemoteEngine(engine) for name, engine in engines.items()})
+        self._app, self._server = build_app(self._gateway), None
+        if port is not None:
+            self._server = await HttpServer.started(self._app, settings.serve.host, port, tls.files(settings))
+
+    _server: HttpServer | None
 
     async def __serve_build_asgi_app__(self) -> Any:
-        from serve_app.gateway import build_app
+        return self._app
 
-        return build_app(self._gateway)
+    async def check_health(self) -> None:
+        if self._server is not None and not self._server.alive():
+            raise Unavailable("The HTTP endpoint of this replica is gone.")
+
+    async def __del__(self) -> None:
+        server = getattr(self, "_server", None)
+        if server is not None:
+            await server.end()
 
 
-def graph(settings: Settings) -> serve.Application:
-    """The application for these settings."""
-    engine, router = settings.engine, settings.router
+def graph(settings: Settings, port: int) -> serve.Application:
+    """The application for these settings, on this public port."""
+    router = settings.router
     runtime = {} if settings.ray.working_dir else {"PYTHONPATH": str(ROOT)}
+    runtime |= ONE_LOOP
+    names = [role.name for role in settings.bases]
+    engines = {
+        name: _engine("Engine" if name == names[0] else f"Engine-{name}", settings.for_base(name), runtime) for name in names
+    }
+    return RouterDeployment.options(
+        num_replicas=router.replicas,
+        ray_actor_options={"num_cpus": router.cpus, "runtime_env": {"env_vars": runtime}},
+    ).bind(settings, engines, port if settings.serve.front == "router" else None)
+
+
+def _engine(name: str, settings: Settings, runtime: dict[str, str]) -> serve.Application:
+    """The deployment of one base, whose settings these are."""
+    engine = settings.engine
     worker: dict[str, float] = {"CPU": 1.0, "GPU": 1.0} if engine.device == "gpu" else {"CPU": max(1.0, engine.cpus)}
-    engine_app = EngineDeployment.options(
-        num_replicas=engine.replicas,
+    return EngineDeployment.options(
+        name=name,
+        **scale(engine),
+        graceful_shutdown_timeout_s=DRAIN_SECONDS,
         ray_actor_options={"num_cpus": 0.1, "runtime_env": {"env_vars": {**runtime, **vllm_environment(settings)}}},
         placement_group_bundles=[{**worker, "CPU": worker["CPU"] + 0.1}, *([worker] * (engine.tensor_parallel_size - 1))],
         placement_group_strategy="PACK",
     ).bind(settings)
-    return RouterDeployment.options(
-        num_replicas=router.replicas,
-        ray_actor_options={"num_cpus": router.cpus, "runtime_env": {"env_vars": runtime}},
-    ).bind(settings, engine_app)
+
+
+def scale(engine: EngineSettings) -> dict[str, Any]:
+    """How many replicas, in Serve's words."""
+    if engine.max_replicas is None:
+        return {"num_replicas": engine.replicas}
+    return {
+        "autoscaling_config": {
+            "min_replicas": engine.replicas,
+            "max_replicas": engine.max_replicas,
+            "target_ongoing_requests": engine.answers_per_replica,
+            "upscale_delay_s": engine.upscale_seconds,
+            "downscale_delay_s": engine.downscale_seconds,
+        }
+    }
 
 
 def vllm_environment(settings: Settings) -> dict[str, str]:
@@ -179,13 +201,18 @@ def deploy(settings: Settings) -> None:
     place = urlsplit(found.serve)
     pair = tls.files(settings)
     secured = {} if pair is None else {"ssl_certfile": str(pair[0]), "ssl_keyfile": str(pair[1])}
-    serve.start(http_options={"host": place.hostname, "port": place.port or 80, **secured}, logging_config=_LOGGING)
-    _say(f"starting Router and Engine ({settings.models.base.name} on {settings.engine.device})")
+    port = place.port or 80
+    if settings.serve.front == "router":
+        serve.start(proxy_location="Disabled", logging_config=_LOGGING)
+    else:
+        serve.start(http_options={"host": place.hostname, "port": port, **secured}, logging_config=_LOGGING)
+    own = [settings.for_base(role.name) for role in settings.bases]
+    _say(f"starting Router and Engine ({', '.join(f'{one.models.base.name} on {one.engine.device}' for one in own)})")
     told = threading.Event()
     teller = threading.Thread(target=_tell, args=(told, began), daemon=True)
     teller.start()
     try:
-        serve.run(graph(settings), name=APP, route_prefix="/")
+        serve.run(graph(settings, port), name=APP, route_prefix="/")
     except RuntimeError as error:
         raise Unavailable(f"The application did not start: {_cause() or one_sentence(error)}") from None
     finally:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
-from cluster.errors import TreadleError
+from cluster.errors import TreadleError, Unavailable
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,10 @@ class GenerationRequest:
     seed: int | None = None
     stream: bool = True
     extra: dict[str, Any] | None = None
+
+
+class EngineLost(Unavailable):
+    """The process that writes is dead, and with it everything that it was writing."""
 
 
 class TokenLogprob(NamedTuple):
@@ -56,12 +60,13 @@ class ToolCalls(NamedTuple):
 
 
 class EngineState(NamedTuple):
-    """``running`` answers being written or waiting, ``written`` those that came to their end since the engine began, and the names of
-    the ``adapters`` that are loaded."""
+    """``running`` answers being written or waiting, ``written`` those that came to their end since the engine began, the names of the
+    ``adapters`` that are loaded, and of those that are ``quarantined``, with the reason."""
 
     running: int
     written: int
     adapters: tuple[str, ...]
+    quarantined: tuple[tuple[str, str], ...] = ()
 
 
 class Engine(Protocol):

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import json
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -22,18 +24,26 @@ from cluster.guarding.checks import Guard
 from cluster.settings import ROOT, Settings
 from serve_app.alerts import Alerts
 from serve_app.answering import Answering
+from serve_app.bases import Bases, open_bases
 from serve_app.bearer_tokens import BearerTokens
 from serve_app.books import Books
 from serve_app.engine import Engine
+from serve_app.experiment_judge import ExperimentJudge
+from serve_app.experiments import Experiments
+from serve_app.finalist import Finalist
+from serve_app.following import Following
 from serve_app.guard import GuardPost
 from serve_app.identity import Identities, Identity
 from serve_app.limits import Limits
 from serve_app.meters import MeterBook, Meters
 from serve_app.recording import Recorder
+from serve_app.references import References, asked_for
 from serve_app.releases import LiveReleases, Speaker
 from serve_app.retriever import Retriever
 from serve_app.router import RouterHead
+from serve_app.validator import Validator
 
+BROKE_OFF = "The answer broke off; ask again."
 CLOSING_SECONDS = 10.0
 """How long the last events of the guard may take to be written when a gateway closes."""
 
@@ -48,10 +58,10 @@ TYPES = {
 
 
 class Gateway:
-    """Everything that one Router replica holds. Make it with ``await Gateway.started(settings, engine)``."""
+    """Everything that one Router replica holds. Make it with ``await Gateway.started(settings, engines)``."""
 
-    def __init__(self, settings: Settings, engine: Engine, tokenizer: Any, embedder: Embedder) -> None:
-        self.settings = settings
+    def __init__(self, settings: Settings, bases: Bases, embedder: Embedder) -> None:
+        self.settings, self.bases = settings, bases
         self.catalog = Catalog(settings.catalog_url)
         self.identities = Identities(self.catalog, BearerTokens(settings.router.jwt) if settings.router.jwt else None)
         self.limits = Limits()
@@ -62,44 +72,48 @@ class Gateway:
         self._embedder_name = embedder.name
         threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="search")
         self.retriever = Retriever(self.catalog, self.artifacts, threads)
+        self.references = References(self.catalog, embedder)
         self.recorder, self.alerts = Recorder(self.catalog), Alerts(settings.alerts)
         adopt = {ROUTER: self._adopt_head, GUARD: self._adopt_guard}
-        self.live = LiveReleases(self.catalog, self._prepare, adopt, settings.models.base.name)
+        self.live = LiveReleases(self.catalog, bases.names)
+        self.following = Following(self.live, self.catalog, self._prepare, adopt, self.retriever)
+        self.judge = ExperimentJudge(settings, self.catalog, self.artifacts, self.live)
         self.answering = Answering(
-            engine=engine,
+            bases=bases,
             live=self.live,
             guard=GuardPost(Guard.read(ROOT / settings.router.guard, settings.router.guard_policy), self._note),
             retriever=self.retriever,
             recorder=self.recorder,
             embedder=embedder,
-            tokenizer=tokenizer,
             threads=threads,
-            base_name=settings.models.base.name,
-            max_model_len=settings.engine.max_model_len,
             meters=self.meters,
             spent=self.spent,
+            experiments=Experiments(self.catalog, self.live, self.meters),
+            validator=Validator(self.references),
+            finalist=Finalist(settings, bases),
         )
         self._tasks: list[asyncio.Task[None]] = []
         self.ready = False
 
     @classmethod
-    async def started(cls, settings: Settings, engine: Engine) -> "Gateway":
-        """A gateway whose champions are loaded and that follows the catalog."""
-        tokenizer, embedder = await asyncio.gather(
-            asyncio.to_thread(open_tokenizer, settings.models.base.location),
-            asyncio.to_thread(Embedder, settings.models.embedder.location, 1),
+    async def started(cls, settings: Settings, engines: Mapping[str, Engine]) -> "Gateway":
+        """A gateway whose champions are loaded and that follows the catalog. ``engines``: by the names of their bases."""
+        bases, embedder = await asyncio.gather(
+            asyncio.to_thread(open_bases, settings, engines),
+            asyncio.to_thread(Embedder, settings.models.embedder.location, 1, quick=True),
         )
         await asyncio.to_thread(embedder.embed, ["warm"])
-        gateway = cls(settings, engine, tokenizer, embedder)
+        gateway = cls(settings, bases, embedder)
         await gateway.follow()
         return gateway
 
     async def follow(self) -> None:
         """Look into the catalog once, then keep following it."""
-        await self.live.look()
+        await self.following.look()
         self._tasks = [
-            asyncio.create_task(self.live.follow(self.settings.router.follow_seconds)),
+            asyncio.create_task(self.following.follow(self.settings.router.follow_seconds)),
             asyncio.create_task(self.books.keep()),
+            asyncio.create_task(self.judge.keep()),
         ]
         self.meter_book.follow()
         self.ready = True
@@ -110,12 +124,15 @@ class Gateway:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
+        await self.answering.experiments.close()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.recorder.drained(), CLOSING_SECONDS)
         with contextlib.suppress(TreadleError):
             await self.books.write()
         await self.meter_book.close()
         await self.alerts.close()
+        self.references.close()
+        await self.answering.finalist.close()
         self.catalog.close()
 
     def admit(self, identity: Identity, asks: bool) -> None:
@@ -138,11 +155,13 @@ class Gateway:
         self.alerts.note(event)
 
     async def _prepare(self, speaker: Speaker) -> None:
+        if asked_for(speaker.card.rules):
+            await self.references.open(speaker.card.name)
         opening = self.retriever.open(speaker.indexes)
         if speaker.adapter is None:
             await opening
         else:
-            await asyncio.gather(opening, self.answering.engine.load(speaker.adapter))
+            await asyncio.gather(opening, self.bases.of(speaker.release).engine.load(speaker.adapter))
 
     async def _adopt_head(self, release: Release | None) -> None:
         self.answering.head = None if release is None else await asyncio.to_thread(self._read_head, release)
@@ -158,18 +177,17 @@ class Gateway:
         return RouterHead(directory, release.ref, self._embedder_name)
 
 
-def open_tokenizer(location: str) -> Any:
-    """The base model's transformers tokenizer, from disk or the hub."""
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(location)
-
-
 def error_body(status: int, message: str) -> dict[str, Any]:
     """An error as OpenAI's clients expect it."""
     return {
         "error": {"message": whole_characters(message), "type": TYPES.get(status, "server_error"), "param": None, "code": status}
     }
+
+
+def error_event(error: TreadleError | None) -> str:
+    """The server-sent event that ends a stream which broke: its status line is out. None: nobody foresaw the error."""
+    status, message = (error.status_code, error.message) if error else (500, BROKE_OFF)
+    return f"data: {json.dumps(error_body(status, message))}\n\n"
 
 
 def whole_characters(text: str) -> str:
@@ -206,6 +224,7 @@ def build_app(gateway: Gateway) -> FastAPI:
         chat,
         completions,
         embeddings,
+        experiments,
         health,
         keys,
         metrics,
@@ -223,7 +242,7 @@ def build_app(gateway: Gateway) -> FastAPI:
     app.state.gateway = gateway
     for part in (health, metrics, chat, completions, embeddings, tokenize, models, signals, turns, ollama, voice):
         app.include_router(part.router)
-    for part in (auth, users, keys, audit, agents, settings):
+    for part in (auth, users, keys, audit, agents, experiments, settings):
         app.include_router(part.router)
 
     @app.exception_handler(TreadleError)

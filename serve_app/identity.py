@@ -14,10 +14,12 @@ from typing import Literal
 from cluster.catalog import Catalog, Work, sessions, users
 from cluster.domain.base import now
 from cluster.domain.users import KEY_PREFIX, Role, Scope, key_hash, scopes_of, weaker
-from cluster.errors import Forbidden, Unauthenticated
+from cluster.errors import Forbidden, Unauthenticated, Unavailable
 from serve_app.bearer_tokens import BearerTokens
 
 KEY_SECONDS = 1.0
+AWAY_SECONDS = 15.0
+"""How much longer, while the catalog cannot be read: a database that restarts is no reason to refuse everybody."""
 NOTED_SECONDS = 60.0
 MOST_REMEMBERED = 10_000
 COOKIE = "treadle_session"
@@ -77,6 +79,10 @@ class Identities:
         except Unauthenticated:
             self._found.pop(digest, None)
             raise
+        except Unavailable:
+            if found is None or present > until + AWAY_SECONDS or (found.expires_at is not None and found.expires_at <= now()):
+                raise
+            return found
         if len(self._found) >= MOST_REMEMBERED:
             self._found = {one: kept for one, kept in self._found.items() if kept[0] > present}
         left = KEY_SECONDS if found.expires_at is None else (found.expires_at - now()).total_seconds()

@@ -29,7 +29,12 @@ FAMILIES = {
     "treadle_first_token_seconds": ("histogram", "From a question to the first piece of its answer."),
     "treadle_answer_seconds": ("histogram", "From a question to the end of its answer, recorded."),
     "treadle_failed_validations_total": ("counter", "Answers that broke a rule of their agent."),
+    "treadle_corrections_total": ("counter", "Answers that were asked for once more, by agent and which one was kept."),
     "treadle_guard_blocks_total": ("counter", "Questions that the guard refused."),
+    "treadle_shadows_dropped_total": (
+        "counter",
+        "Questions of a shadow that its challenger was not asked, because there was no room.",
+    ),
 }
 
 

@@ -3,8 +3,10 @@
 The same gateway, retrieval, rendering, validation and vLLM engine as are served, in one process on a free port of this machine. It prints
 one line of JSON, ``{"address": …}`` when it can answer or ``{"error": …}`` when it cannot, and ends when its standard input does, vLLM's
 processes with it: so nothing outlives the process that holds the other end. Evaluation launches it by name.
+`--base NAME` says which of the bases is served, the first one without it.
 """
 
+import argparse
 import asyncio
 import json
 import os
@@ -13,7 +15,7 @@ import socket
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from cluster.catalog import Catalog
@@ -26,7 +28,7 @@ Say = Callable[[dict[str, str]], None]
 
 
 async def serve(settings: Settings, say: Say) -> None:
-    """Answers until standard input ends."""
+    """Answers until standard input ends. ``settings`` are those of one base (``Settings.for_base``)."""
     os.environ.update(ray_environment(settings))  # before Ray is imported: it reads its token's place once
     from serve_app.app import vllm_environment
 
@@ -38,7 +40,7 @@ async def serve(settings: Settings, say: Say) -> None:
 
     ray_of_this_process(settings)  # ray.serve.llm's engine asks one where to run; this one ends with the process
     engine = await VllmEngine.started(settings)
-    gateway = await Gateway.started(settings, engine)
+    gateway = await Gateway.started(settings, {settings.models.base.name: engine})
     listening = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(build_app(gateway), log_level="warning", lifespan="off"))
     answering = asyncio.create_task(server.serve(sockets=[listening]))
@@ -75,11 +77,15 @@ def _own_stdout() -> Say:
     return say
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m serve_app.offline")
+    parser.add_argument("--base", help="the base that is served, by its name in configs/models.yaml; the first one without it")
+    given = parser.parse_args(argv)
     say = _own_stdout()
     try:
         settings = load_settings()
+        settings = settings.for_base(given.base or settings.models.base.name)
         Catalog(settings.catalog_url).prepare().close()
         asyncio.run(serve(settings, say))
     except TreadleError as error:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 
-from cluster.catalog import Catalog, conversations, guard_events, signals
+from cluster.catalog import Catalog, conversations, experiments, guard_events, signals
 from cluster.domain.conversations import Turn
 from cluster.domain.guard_events import GuardEvent
 from cluster.errors import TreadleError
@@ -11,6 +11,8 @@ from serve_app.validator import signals_of
 
 log = logging.getLogger(__name__)
 MOST_AT_ONCE = 64
+PAUSES = (0.1, 0.3, 0.6, 1.0, 2.0)
+"""Seconds between tries to write."""
 MOST_EVENTS = 4096
 """Events that wait at most: a flood of attacks while the catalog stands still must not fill the memory."""
 
@@ -23,6 +25,7 @@ class Recorder:
         self._waiting: asyncio.Queue[tuple[Turn, asyncio.Future[bool]] | None] = asyncio.Queue()
         self._events: list[GuardEvent] = []
         self._task: asyncio.Task[None] | None = None
+        self._away = False
 
     async def record(self, turn: Turn) -> bool:
         """Whether the turn is committed. An answer is given even when the catalog cannot be written: then it is logged here only."""
@@ -56,20 +59,32 @@ class Recorder:
                 batch.append(self._waiting.get_nowait())
             turns = [one for one in batch if one is not None]
             events, self._events = self._events, []
-            kept = True
-            try:
-                await asyncio.to_thread(self._write, [turn for turn, _ in turns], events)
-            except TreadleError as error:
-                kept = False
-                log.error("%d turns and %d guard events were not recorded: %s", len(turns), len(events), error.message)
+            kept = await self._kept([turn for turn, _ in turns], events)
             for _, done in turns:
                 if not done.done():
                     done.set_result(kept)
             for _ in batch:
                 self._waiting.task_done()
 
+    async def _kept(self, turns: list[Turn], events: list[GuardEvent]) -> bool:
+        """Written, if need be in another try: a database that restarts is back soon. One that stays away is not waited for again."""
+        pauses = [] if self._away else list(PAUSES)
+        while True:
+            try:
+                await asyncio.to_thread(self._write, turns, events)
+            except TreadleError as error:
+                if pauses:
+                    await asyncio.sleep(pauses.pop(0))
+                    continue
+                self._away = True
+                log.error("%d turns and %d guard events were not recorded: %s", len(turns), len(events), error.message)
+                return False
+            self._away = False
+            return True
+
     def _write(self, turns: list[Turn], events: list[GuardEvent]) -> None:
         with self._catalog.transaction() as work:
             conversations.record(work, turns)
+            experiments.record(work, turns)
             signals.record(work, [signal for turn in turns for signal in signals_of(turn)])
             guard_events.record(work, events)

@@ -1,25 +1,22 @@
-"""What is live: agents, champions, indexes and live settings, followed in the catalog.
-
-A new champion is made ready (adapter loaded and one token answered, indexes opened) before it becomes the one that new turns get; a
-turn keeps the release it began with. While the catalog cannot be read, what is known stays live.
-"""
+"""What is live: agents, champions, challengers, indexes and live settings, as ``Following`` last found them in the catalog."""
 
 import asyncio
-import logging
-import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from cluster.catalog import Catalog, Work, agents, corpora, live_settings, releases
+from cluster.catalog import Catalog, releases
 from cluster.domain.agents import BASE_VERSION, RESERVED, Agent
+from cluster.domain.experiments import Experiment
 from cluster.domain.live_settings import AgentSettings, ServiceSettings
-from cluster.domain.releases import CHAMPION, Release
+from cluster.domain.releases import Release
 from cluster.domain.users import Person
 from cluster.domain.versions import split_ref
-from cluster.errors import NotFound, TreadleError, Unavailable, near, one_sentence
+from cluster.errors import NotFound, Unavailable, near
 
-log = logging.getLogger(__name__)
-RETRY_SECONDS = 10.0
+TRIAL = "experiment "
+"""What the names of problems with challengers begin with; the experiment's id follows."""
+MOST_KNOWN = 1024
+"""Releases whose records stay in memory for who asks for them by version."""
 _UNCHANGED = AgentSettings()
 
 
@@ -47,6 +44,14 @@ class Speaker:
 
 
 @dataclass(frozen=True, slots=True)
+class OnTrial:
+    """A running experiment whose challenger is ready to answer."""
+
+    experiment: Experiment
+    challenger: Release
+
+
+@dataclass(frozen=True, slots=True)
 class Seen:
     """What one look into the catalog found."""
 
@@ -55,38 +60,40 @@ class Seen:
     newest: dict[str, int]
     settings: dict[str, AgentSettings] = field(default_factory=dict)
     service: ServiceSettings = field(default_factory=ServiceSettings)
+    experiments: dict[str, Experiment] = field(default_factory=dict)
 
 
 class LiveReleases:
-    """``prepare(speaker)`` makes a release ready to answer; ``adopt`` takes a new release of a reserved name (the router's head, the
-    guard's classifier) into use."""
+    """What is known, and what follows from it; ``Following`` keeps it up to date."""
 
-    def __init__(
-        self,
-        catalog: Catalog,
-        prepare: Callable[[Speaker], Awaitable[None]],
-        adopt: dict[str, Callable[[Release | None], Awaitable[None]]],
-        base_name: str,
-    ) -> None:
-        self._base_name = base_name
-        self._catalog, self._prepare, self._adopt = catalog, prepare, adopt
-        self._seen = Seen({}, {}, {})
-        self._champions: dict[str, Release] = {}
-        self._known: dict[str, Release] = {}
-        self._bare: set[str] = set()
-        self._unloaded: set[str] = set()
-        self._adopted: dict[str, str | None] = {}
-        self._retry_at: dict[str, float] = {}
+    def __init__(self, catalog: Catalog, base_names: Sequence[str]) -> None:
+        self._catalog, self._base_names = catalog, base_names
+        self.seen = Seen({}, {}, {})
+        self.champions: dict[str, Release] = {}
+        """The champions that are ready, by agent."""
+        self.on_trial: dict[str, OnTrial] = {}
+        self.bare_allowed: set[str] = set()
+        """Agents that had no champion at some time: they answer on the bare base while their first one cannot be loaded."""
         self.problems: dict[str, str] = {}
+        self._known: dict[str, Release] = {}
 
     @property
     def agents(self) -> dict[str, Agent]:
         """All agents by name, as their cards are now."""
-        return self._seen.agents
+        return self.seen.agents
+
+    @property
+    def service(self) -> ServiceSettings:
+        """The service's live settings."""
+        return self.seen.service
+
+    def shown(self, name: str) -> Agent:
+        """An agent's card as people see it: with its live settings."""
+        return self._changed(self.agents[name])
 
     def settings(self, name: str) -> AgentSettings:
         """An agent's live settings."""
-        return self._seen.settings.get(name, _UNCHANGED)
+        return self.seen.settings.get(name, _UNCHANGED)
 
     def may(self, name: str, person: Person) -> bool:
         """Whether this person may use the agent. Where not, it has to look as if there were none of that name."""
@@ -99,17 +106,17 @@ class LiveReleases:
     def guard_policy(self, name: str | None = None) -> str | None:
         """The guard policy of questions to an agent, or to nobody in particular; None: the guard's own."""
         own = None if name is None else self.settings(name).guard_policy
-        return own or self._seen.service.guard_policy
+        return own or self.seen.service.guard_policy
 
     def default(self, person: Person) -> Agent | None:
         """Who answers this person when nobody was picked: the live settings' default agent, the one whose card says so, or the first."""
         open_to = [self.agents[name] for name in sorted(self.routable(person))]
-        chosen = self._seen.service.default_agent
+        chosen = self.seen.service.default_agent
         named = [one for one in open_to if one.name == chosen] or [one for one in open_to if one.default] or open_to
         return named[0] if named else None
 
     def _changed(self, card: Agent) -> Agent:
-        settings = self._seen.settings.get(card.name)
+        settings = self.seen.settings.get(card.name)
         return card if settings is None else settings.over(card)
 
     def _visible(self, card: Agent) -> bool:
@@ -122,16 +129,26 @@ class LiveReleases:
         Raises Unavailable when the champion cannot be loaded and nothing answered for the agent before it.
         """
         card = self.agents[name]
-        release = self._champions.get(name)
+        release = self.champions.get(name)
         if release is not None:
             return Speaker(self._changed(release.card), release, release.indexes)
-        if name in self.problems and name not in self._bare:
+        if name in self.problems and name not in self.bare_allowed:
             raise Unavailable(f"The champion of '{name}' cannot answer: {self.problems[name]}")
         return self.bare(self._changed(card))
 
+    @property
+    def experiments(self) -> dict[str, Experiment]:
+        """The running experiments by agent, whether or not their challengers are ready."""
+        return self.seen.experiments
+
+    def challenger(self, name: str) -> Speaker:
+        """The challenger of the agent's experiment, under the same live settings as its champion."""
+        release = self.on_trial[name].challenger
+        return Speaker(self._changed(release.card), release, release.indexes)
+
     def bare(self, card: Agent) -> Speaker:
         """``agent@base``: the card on the bare base model, with the newest version of each corpus."""
-        newest = self._seen.newest
+        newest = self.seen.newest
         return Speaker(card, None, {corpus: newest[corpus] for corpus in card.corpora if corpus in newest})
 
     async def speaker(self, model: str, person: Person) -> Speaker:
@@ -149,15 +166,21 @@ class LiveReleases:
         if version is not None and name not in RESERVED:
             if model not in self._known:
                 try:
-                    release = await asyncio.to_thread(self._read_release, model)
+                    release = await asyncio.to_thread(self.read, model)
                 except NotFound:
                     raise await self.unknown(model, person) from None
                 if release.ref != model:  # an alias, which may move
                     return Speaker(release.card, release, release.indexes)
-                self._known[model] = release
-            release = self._known[model]
+                self.know(release)
+            release = self._known[model] = self._known.pop(model)
             return Speaker(release.card, release, release.indexes)
         raise await self.unknown(model, person)
+
+    def know(self, release: Release) -> None:
+        """Keep the release's record for who asks for it by version; the least recently asked for goes."""
+        self._known[release.ref] = release
+        while len(self._known) > MOST_KNOWN:
+            del self._known[next(iter(self._known))]
 
     async def unknown(self, model: str, person: Person) -> NotFound:
         """The error for a model that is not served to this person, with the names most like it."""
@@ -166,106 +189,30 @@ class LiveReleases:
         return NotFound(f"There is no model '{model}'; {hint}")
 
     async def names(self, person: Person) -> list[str]:
-        """Every name that answers this person: auto, agents, ``agent@base``, releases but retired ones, and the base model."""
-        refs = await asyncio.to_thread(self._read_refs)
+        """Every name that answers this person: auto, agents, ``agent@base``, releases but retired ones, and the base models."""
+        return list(await self.listed(person))
+
+    async def listed(self, person: Person) -> dict[str, Release | None]:
+        """Those names, and the release that answers for each, where there is one."""
+        there = await asyncio.to_thread(self._read_unretired)
         listed = self.routable(person)
         shown = [name for name in self.agents if name in listed]
         # The releases of an agent whose card is gone still answer.
-        kept = [ref for agent, ref in refs if agent in listed or (agent not in self.agents and self.may(agent, person))]
-        return ["auto", *shown, *(f"{name}@{BASE_VERSION}" for name in shown), *kept, self._base_name]
+        kept = [one for one in there if one.agent in listed or (one.agent not in self.agents and self.may(one.agent, person))]
+        return {
+            "auto": None,
+            **{name: self.champions.get(name) for name in shown},
+            **{f"{name}@{BASE_VERSION}": None for name in shown},
+            **{one.ref: one for one in kept},
+            **dict.fromkeys(self._base_names),
+        }
 
-    def _read_release(self, ref: str) -> Release:
+    def read(self, ref: str) -> Release:
+        """A release as the catalog has it. Raises NotFound."""
         with self._catalog.reading() as work:
             return releases.get(work, ref)
 
-    def _read_refs(self) -> list[tuple[str, str]]:
+    def _read_unretired(self) -> list[Release]:
         with self._catalog.reading() as work:
             gone = releases.retired(work)
-            return [
-                (one.agent, one.ref) for one in releases.everything(work) if one.agent not in RESERVED and one.ref not in gone
-            ]
-
-    async def look(self) -> None:
-        """Look into the catalog once and take over what changed."""
-        seen = await asyncio.to_thread(self._read)
-        self._bare |= {name for name in self.agents if name not in self._seen.champions}
-        self._seen = seen
-        gone = [name for name in self._champions if name not in seen.champions]
-        for name in gone:
-            del self._champions[name]
-        await asyncio.gather(
-            *(self._follow_agent(name, version) for name, version in seen.champions.items() if name in seen.agents)
-        )
-        for name in self._adopt:
-            await self._follow_reserved(name, seen.champions.get(name))
-
-    async def follow(self, every: float) -> None:
-        """Look again and again until cancelled."""
-        while True:
-            await asyncio.sleep(every)
-            try:
-                await self.look()
-                self.problems.pop("catalog", None)
-            except TreadleError as error:
-                if "catalog" not in self.problems:
-                    log.warning("what is live stays as it is: %s", error.message)
-                self.problems["catalog"] = error.message
-
-    def _read(self) -> Seen:
-        with self._catalog.reading() as work:
-            cards = {agent.name: agent for agent in agents.everyone(work)}
-            aliases = releases.all_aliases(work)
-            return Seen(
-                cards,
-                {agent: version for (agent, alias), version in aliases.items() if alias == CHAMPION},
-                _newest(work, {corpus for card in cards.values() for corpus in card.corpora}),
-                live_settings.of_agents(work),
-                live_settings.of_service(work),
-            )
-
-    async def _follow_agent(self, name: str, version: str) -> None:
-        present = self._champions.get(name)
-        preload = self.settings(name).preload
-        taken = present is not None and present.version == version and not (preload and name in self._unloaded)
-        if taken or self._waits(f"{name}@{version}"):
-            return
-        try:
-            release = await asyncio.to_thread(self._read_release, f"{name}@{version}")
-            if preload:
-                await self._prepare(Speaker(release.card, release, release.indexes))
-        except Exception as error:  # a release that cannot be loaded must not stop the others
-            self._failed(name, f"{name}@{version}", error)
-            return
-        self._champions[name] = self._known[release.ref] = release
-        (self._unloaded.discard if preload else self._unloaded.add)(name)
-        self.problems.pop(name, None)
-        log.info("%s answers with %s (before: %s)", name, release.ref, present.ref if present else "nothing")
-
-    async def _follow_reserved(self, name: str, version: str | None) -> None:
-        if version == self._adopted.get(name) or self._waits(f"{name}@{version}"):
-            return
-        try:
-            release = None if version is None else await asyncio.to_thread(self._read_release, f"{name}@{version}")
-            await self._adopt[name](release)
-        except Exception as error:  # the one before goes on
-            self._failed(name, f"{name}@{version}", error)
-            return
-        self._adopted[name] = version
-        self.problems.pop(name, None)
-
-    def _waits(self, ref: str) -> bool:
-        return time.monotonic() < self._retry_at.get(ref, 0.0)
-
-    def _failed(self, name: str, ref: str, error: Exception) -> None:
-        self._retry_at[ref] = time.monotonic() + RETRY_SECONDS
-        self.problems[name] = one_sentence(error)
-        log.error("%s was not taken into use: %s", ref, one_sentence(error))
-
-
-def _newest(work: Work, names: set[str]) -> dict[str, int]:
-    found = {}
-    for name in names:
-        held = corpora.versions(work, name)
-        if held:
-            found[name] = held[-1].version
-    return found
+            return [one for one in releases.everything(work) if one.agent not in RESERVED and one.ref not in gone]

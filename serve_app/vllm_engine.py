@@ -1,4 +1,4 @@
-"""vLLM through ray.serve.llm's LLMServer: its only home. Every release of every agent is a LoRA on one base model.
+"""vLLM through ray.serve.llm's LLMServer: its only home. Every release that was trained on its base model is a LoRA there.
 
 Requests go to the engine client as token ids, past vLLM's OpenAI layer: nothing is rendered, parsed or serialised twice. Adapters
 come from the artifact store by name (``agent@version``; vLLM keys its prefix cache by that name, which is why names are never
@@ -7,10 +7,10 @@ error of that request and of no other.
 """
 
 import asyncio
-import json
 import logging
 import time
 from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -23,24 +23,23 @@ from vllm.config import StructuredOutputsConfig
 from vllm.exceptions import GracefulHTTPError, VLLMClientError, VLLMServerError
 from vllm.lora.request import LoRARequest
 from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
+from vllm.v1.engine.exceptions import EngineDeadError
 
 from cluster.artifacts import Artifacts
 from cluster.base_model import base_digest
 from cluster.catalog import Catalog, releases
 from cluster.domain.base import new_id
-from cluster.domain.releases import Release
 from cluster.errors import InvalidInput, TreadleError, Unavailable
 from cluster.settings import Settings, cpu_cores
-from serve_app.engine import Delta, EngineState, GenerationRequest, TokenLogprob, ToolCalls
+from serve_app.adapter_files import check_adapter
+from serve_app.adapters import Adapters
+from serve_app.engine import Delta, EngineLost, EngineState, GenerationRequest, TokenLogprob, ToolCalls
+from serve_app.pacing import Pace
 
 log = logging.getLogger(__name__)
 
 SPARE_ADAPTERS = 32
-"""Room beyond the releases there are at start. Past ``max_cpu_loras`` vLLM reads adapters from disk again and stalls meanwhile."""
-
-PACE_S = 0.008
-"""The shortest time between two deltas of one stream. The first is never held back; later tokens that arrive within it travel
-together, which halves the cost of a stream at high concurrency and cannot be seen by a reader."""
+"""Room beyond the champions and challengers there are at start: for those to come, and for releases that are asked for by name."""
 
 ONE_PROCESS_CORES = 4
 """Up to this many cores the model runs inside the engine core's process: a worker process of its own (vLLM's default on CPU, for
@@ -76,13 +75,13 @@ class EngineProcess(VLLMEngine):
 
 
 def llm_config(settings: Settings, adapters: int) -> LLMConfig:
-    """ray.serve.llm's configuration from ours, with room for ``adapters`` releases."""
+    """ray.serve.llm's configuration from ours, with room for ``adapters`` releases and some more."""
     engine, role = settings.engine, settings.models.base
     arguments: dict[str, Any] = {
         "enable_lora": True,
         "max_lora_rank": engine.max_lora_rank,
         "max_loras": engine.max_loras,
-        "max_cpu_loras": engine.max_cpu_loras or max(engine.max_loras, adapters + SPARE_ADAPTERS),
+        "max_cpu_loras": max(engine.max_loras, engine.max_cpu_loras or adapters + SPARE_ADAPTERS),
         "max_model_len": engine.max_model_len,
         "max_num_seqs": engine.max_num_seqs,
         "dtype": engine.dtype,
@@ -114,13 +113,13 @@ class VllmEngine(LLMServer):  # type: ignore[misc]
     async def started(cls, settings: Settings) -> "VllmEngine":
         """A warm engine. Raises whatever vLLM raises when the model cannot be run."""
         catalog = Catalog(settings.catalog_url)
-        with catalog.reading() as work:
-            fleet = len(releases.everything(work))
-        server: VllmEngine = cls.sync_init(llm_config(settings, fleet), engine_cls=EngineProcess)
+        config = llm_config(settings, await asyncio.to_thread(_fleet, catalog, settings))
+        server: VllmEngine = cls.sync_init(config, engine_cls=EngineProcess)
         server._settings, server._catalog = settings, catalog
         server._artifacts = Artifacts(settings.artifacts_url, settings.home / "cache")
-        server._adapters, server._loading, server._numbers = {}, {}, count(1)
-        server._written = 0
+        server._adapters = Adapters(config.engine_kwargs["max_cpu_loras"], server._load, server._unload)
+        server._numbers = count(1)
+        server._written, server._pace = 0, Pace()
         began = time.monotonic()
         await server.start()
         await server._warm_up()
@@ -130,30 +129,42 @@ class VllmEngine(LLMServer):  # type: ignore[misc]
     _settings: Settings
     _catalog: Catalog
     _artifacts: Artifacts
-    _adapters: dict[str, LoRARequest]
-    _loading: dict[str, "asyncio.Task[LoRARequest]"]
+    _adapters: Adapters[LoRARequest]
     _numbers: "count[int]"
     _written: int
+    _pace: Pace
 
     async def generate(self, request: GenerationRequest) -> AsyncIterator[Delta]:
         """See ``Engine.generate``."""
-        adapter = None if request.adapter is None else await self._adapter(request.adapter)
+        adapter = None if request.adapter is None else await self._adapters.take(request.adapter)
         prompt = {"prompt_token_ids": list(request.prompt_ids)}
+        first, tokens = 0.0, 0
         try:
-            sampling = sampling_params(request)
-            async for output in self.engine.client.generate(prompt, sampling, request.id, lora_request=adapter):
-                piece = output.outputs[0]
-                if output.finished:
-                    self._written += 1
-                if piece.text or piece.token_ids or output.finished:
-                    delta = Delta(piece.text, len(piece.token_ids), piece.finish_reason if output.finished else None)
-                    yield delta if request.extra is None else _detailed(delta, piece, request.extra.get("logprobs", 0))
-                if request.stream and not output.finished:
-                    await asyncio.sleep(PACE_S)
+            sampling = sampling_params(request, self._pace.tokens(self._running()))
+            # Closed before the adapter is given back: an abandoned answer must have ended when its adapter goes.
+            async with aclosing(self.engine.client.generate(prompt, sampling, request.id, lora_request=adapter)) as outputs:
+                async for output in outputs:
+                    piece = output.outputs[0]
+                    first, tokens = first or time.monotonic(), tokens + len(piece.token_ids)
+                    if output.finished:
+                        self._written += 1
+                        self._pace.saw(tokens - 1 if request.stream else 0, time.monotonic() - first)
+                    if piece.text or piece.token_ids or output.finished:
+                        delta = Delta(piece.text, len(piece.token_ids), piece.finish_reason if output.finished else None)
+                        yield delta if request.extra is None else _detailed(delta, piece, request.extra.get("logprobs", 0))
         except (VLLMClientError, ValueError) as error:  # what vLLM finds in a request: a grammar, a token id, a length
             raise InvalidInput(f"The engine cannot use the request: {_reason(error).rstrip('.')}.") from None
+        except EngineDeadError:
+            raise EngineLost("The engine's process died; ask again.") from None
         except (GracefulHTTPError, VLLMServerError) as error:
             raise Unavailable(f"The engine cannot answer now ({_reason(error).rstrip('.')}); ask again later.") from None
+        finally:
+            if request.adapter is not None:
+                self._adapters.give(request.adapter)
+
+    def _running(self) -> int:
+        running: int = self.engine.client.output_processor.get_num_unfinished_requests()
+        return running
 
     async def tool_calls(self, text: str, tools: Sequence[dict[str, Any]]) -> ToolCalls:
         """See ``Engine.tool_calls``; the parser is the one that ``engine.tool_parser`` names."""
@@ -164,12 +175,10 @@ class VllmEngine(LLMServer):  # type: ignore[misc]
 
     async def state(self) -> EngineState:
         """See ``Engine.state``."""
-        running = self.engine.client.output_processor.get_num_unfinished_requests()
-        return EngineState(running, self._written, tuple(self._adapters))
+        return EngineState(self._running(), self._written, self._adapters.names, tuple(self._adapters.quarantined.items()))
 
     async def load(self, adapter: str) -> None:
         """Load the adapter and answer one token with it."""
-        await self._adapter(adapter)
         request = GenerationRequest(id=new_id("load"), prompt_ids=[0], adapter=adapter, max_tokens=1, stream=False)
         async for _ in self.generate(request):
             pass
@@ -184,23 +193,18 @@ class VllmEngine(LLMServer):  # type: ignore[misc]
 
         await asyncio.gather(*(one(number) for number in range(8)))
 
-    async def _adapter(self, name: str) -> LoRARequest:
-        if name in self._adapters:
-            return self._adapters[name]
-        if name not in self._loading:
-            self._loading[name] = asyncio.create_task(self._load(name))
-            self._loading[name].add_done_callback(lambda _: self._loading.pop(name, None))
-        return await asyncio.shield(self._loading[name])
-
     async def _load(self, name: str) -> LoRARequest:
         directory = await asyncio.to_thread(self._checked_directory, name)
         request = LoRARequest(lora_name=name, lora_int_id=next(self._numbers), lora_path=str(directory))
         try:
             await self.engine.client.add_lora(request)
         except Exception as error:  # whatever vLLM says of an adapter concerns that adapter
+            await self._unload(request)  # it may have got a place before it failed
             raise InvalidInput(f"The adapter of release '{name}' cannot be loaded: {_reason(error)}.") from None
-        self._adapters[name] = request
         return request
+
+    async def _unload(self, adapter: LoRARequest) -> None:
+        await self.engine.client.remove_lora(adapter.lora_int_id)
 
     def _checked_directory(self, name: str) -> Path:
         with self._catalog.reading() as work:
@@ -210,8 +214,16 @@ class VllmEngine(LLMServer):  # type: ignore[misc]
         return directory
 
 
-def sampling_params(request: GenerationRequest) -> SamplingParams:
-    """vLLM's words for a request. Raises VLLMValidationError."""
+def _fleet(catalog: Catalog, settings: Settings) -> int:
+    """How many releases of this base an alias points to."""
+    digest = base_digest(settings.models.base)
+    with catalog.reading() as work:
+        aliased = {f"{agent}@{version}" for (agent, _), version in releases.all_aliases(work).items()}
+        return sum(one.base_digest == digest and one.ref in aliased for one in releases.everything(work))
+
+
+def sampling_params(request: GenerationRequest, together: int = 1) -> SamplingParams:
+    """vLLM's words for a request, with ``together`` tokens in a delta. Raises VLLMValidationError."""
     extra = dict(request.extra or {})
     if "structured_outputs" in extra:
         extra["structured_outputs"] = StructuredOutputsParams(**extra["structured_outputs"])
@@ -222,6 +234,8 @@ def sampling_params(request: GenerationRequest) -> SamplingParams:
         stop=list(request.stop) or None,
         seed=request.seed,
         output_kind=RequestOutputKind.DELTA if request.stream else RequestOutputKind.FINAL_ONLY,
+        stream_interval=together,
+        skip_clone=True,  # made for this request alone
         **extra,
     )
 
@@ -254,21 +268,6 @@ def tool_calls(parser: str, tokenizer: Any, text: str, tools: Sequence[dict[str,
     asked = ChatCompletionRequest(model="", messages=[{"role": "user", "content": ""}], tools=list(tools))
     found = kind(tokenizer, asked.tools).extract_tool_calls(text, asked)
     return ToolCalls(found.content or "", tuple((call.function.name, call.function.arguments) for call in found.tool_calls))
-
-
-def check_adapter(directory: Path, release: Release, base: str, max_rank: int) -> None:
-    """Raises InvalidInput with one sentence when the adapter in ``directory`` cannot run on this engine."""
-    if release.base_digest != base:
-        raise InvalidInput(
-            f"Release '{release.ref}' was trained on another base model ({release.base_model}, {release.base_digest[:12]}), "
-            f"not on the served one ({base[:12]}); serve that base, or train the agent again."
-        )
-    file = directory / "adapter_config.json"
-    if not file.is_file() or not (directory / "adapter_model.safetensors").is_file():
-        raise InvalidInput(f"Release '{release.ref}' holds no LoRA (adapter_config.json and adapter_model.safetensors).")
-    rank = int(json.loads(file.read_text(encoding="utf-8")).get("r", 0))
-    if not 0 < rank <= max_rank:
-        raise InvalidInput(f"Release '{release.ref}' has rank {rank}; the engine takes 1 to {max_rank} (engine.max_lora_rank).")
 
 
 def _reason(error: BaseException) -> str:

@@ -11,7 +11,7 @@ import shutil
 import tempfile
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any, Callable, Iterator
 
@@ -23,6 +23,7 @@ from cluster.catalog import Catalog
 from cluster.domain.agents import Agent
 from cluster.settings import Settings, load_settings
 from tests.benchmarks.laptop import write_settings
+from tests.quiet_server import Quiet, QuietServer
 
 # The same examples in every run: a change fails its tests, and chance does not.
 hypothesis.settings.register_profile("treadle", derandomize=True, deadline=None)
@@ -95,7 +96,7 @@ class ChatServer:
         self._lock = threading.Lock()
         outer = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class Handler(Quiet, BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
             def do_POST(self) -> None:
@@ -108,18 +109,8 @@ class ChatServer:
                 self.end_headers()
                 self.wfile.write(data)
 
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        class Quiet(ThreadingHTTPServer):
-            daemon_threads = True
-
-            def handle_error(self, *_: Any) -> None:
-                """A client that hung up is what some tests are about."""
-
-        self._server = Quiet(("127.0.0.1", 0), Handler)
-        self.endpoint = f"http://127.0.0.1:{self._server.server_address[1]}/v1"
-        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        self._server = QuietServer(Handler)
+        self.endpoint = f"{self._server.address}/v1"
 
     def met(self, path: str, body: dict[str, Any], headers: dict[str, str]) -> tuple[int, Any, dict[str, str]]:
         with self._lock:
@@ -142,8 +133,7 @@ class ChatServer:
         return status, value, more[0] if more else {}
 
     def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        self._server.close()
 
 
 @pytest.fixture

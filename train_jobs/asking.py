@@ -71,7 +71,11 @@ class Asker:
         body: dict[str, Any] = {
             "model": self._model,
             "messages": [{"role": "user", "content": question.text}],
-            "treadle": {"retrieve": self._retrieve, "record": False},
+            "treadle": {
+                "retrieve": self._retrieve,
+                "record": False,
+                "open_only": True,
+            },  # answers are shown to whoever may see results
         }
         if question.kind == "route":
             body["max_tokens"] = 1  # only who answers is looked at

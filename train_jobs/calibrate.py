@@ -38,13 +38,15 @@ class JudgedTurn(Frozen):
 
 
 def thumbs(job: JobRun, agent: str | None, limit: int) -> list[tuple[Turn, float]]:
-    """Turns with thumbs and their mean, the newest judged first. A person's newest thumb on a turn counts."""
+    """Turns with thumbs and their mean, the newest judged first. A person's newest thumb on a turn counts. What was answered from
+    documents for some only is not shown to a judge."""
     with job.catalog.reading() as work:
         newest: dict[str, dict[str, float]] = defaultdict(dict)
         for signal in signals.thumbs(work):
             newest[signal.turn_id].setdefault(signal.user, 1.0 if signal.value == "up" else 0.0)
         turns = conversations.turns_of(work, list(newest)[:_LOOKED_AT])
     found = [(turns[one], sum(said.values()) / len(said)) for one, said in newest.items() if one in turns]
+    found = [pair for pair in found if pair[0].route.sentence is None and not pair[0].restricted]
     return [pair for pair in found if agent is None or pair[0].agent == agent][:limit]
 
 

@@ -18,6 +18,7 @@ import httpx
 
 from cluster import job_run
 from cluster.access import own_key
+from cluster.base_model import base_of
 from cluster.catalog import agents, questions, releases
 from cluster.domain.agents import BASE_VERSION
 from cluster.domain.base import digest_of
@@ -200,8 +201,18 @@ def _address(job: JobRun, recipe: EvaluateRecipe) -> Iterator[str]:
         yield connection(job.settings).serve
         return
     job.progress(0.0, "starting an engine")
-    with offline_address(job.settings) as address:
+    with offline_address(job.settings, _base_name(job, recipe.release)) as address:
         yield address
+
+
+def _base_name(job: JobRun, ref: str) -> str | None:
+    """The served base that the release was trained on; None: the first, which says it where it is another."""
+    if not job.settings.models.bases or split_ref(ref)[1] in (None, BASE_VERSION):
+        return None
+    with job.catalog.reading() as work:
+        release = releases.get(work, ref)
+    role = base_of(job.settings, release.base_digest)
+    return role.name if role else None
 
 
 def attach_report(job: JobRun, release: str, evaluations: Sequence[Evaluation]) -> None:

@@ -15,7 +15,7 @@ from cluster.domain.agents import GUARD, Agent
 from cluster.domain.base import Frozen
 from cluster.domain.datasets import Dataset, GuardRow
 from cluster.domain.recipes import GuardRecipe
-from cluster.domain.releases import CHAMPION, Release
+from cluster.domain.releases import Release
 from cluster.errors import Conflict
 from cluster.guarding import classifier
 from cluster.guarding.checks import Guard
@@ -91,7 +91,8 @@ def _register(
     job: JobRun, recipe: GuardRecipe, sources: Sequence[Dataset], fitted: Fitted, refused: Sequence[str], asked: int
 ) -> dict[str, Any]:
     params = recipe.model_dump(mode="json")
-    champion = _champion(job)
+    with job.catalog.reading() as work:
+        champion = releases.champion(work, GUARD)
     parent = champion.ref if champion else None
     verdict = judged(fitted, champion, recipe.tolerance, refused, asked)
     with working_folder("guard") as scratch:
@@ -126,12 +127,6 @@ def _register(
         "refused": len(refused),
         **verdict.model_dump(mode="json"),
     }
-
-
-def _champion(job: JobRun) -> Release | None:
-    with job.catalog.reading() as work:
-        version = releases.alias(work, GUARD, CHAMPION)
-        return releases.get(work, f"{GUARD}@{version}") if version else None
 
 
 def _newest(job: JobRun) -> Release:

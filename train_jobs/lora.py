@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from cluster.domain.recipes import LoraRecipe
 from cluster.errors import RecipeError, near
-from cluster.settings import ModelRole
+from cluster.model_roles import ModelRole
 from cluster.train_plan import model_config
 
 if TYPE_CHECKING:

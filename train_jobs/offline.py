@@ -19,10 +19,11 @@ _ENDS_WITHIN_SECONDS = 45.0
 
 
 @contextlib.contextmanager
-def offline_address(settings: Settings) -> Iterator[str]:
-    """The address of the application on an engine of its own, up for as long as the block runs. Raises Unavailable with its own sentence
-    when it does not start. It ends when its standard input does, so a job that is killed leaves none behind."""
-    command = [sys.executable, "-m", ANSWERS_BY]
+def offline_address(settings: Settings, base: str | None = None) -> Iterator[str]:
+    """The address of the application on an engine of its own, up for as long as the block runs. ``base`` is the name of the one it
+    serves, by default the first. Raises Unavailable with its own sentence when it does not start. It ends when its standard input does, so
+    a job that is killed leaves none behind."""
+    command = [sys.executable, "-m", ANSWERS_BY, *(["--base", base] if base else [])]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **settings.env}, start_new_session=True, **pipes)
     try:

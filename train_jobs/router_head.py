@@ -22,7 +22,7 @@ from cluster.catalog import agents, questions, releases
 from cluster.domain.agents import ROUTER, Agent
 from cluster.domain.datasets import Dataset, RouterRow
 from cluster.domain.recipes import RouterRecipe
-from cluster.domain.releases import CHAMPION, Release
+from cluster.domain.releases import Release
 from cluster.embedding import Embedder, model_directory
 from cluster.errors import Conflict, InvalidInput, TreadleError
 from cluster.job_run import JobRun
@@ -122,7 +122,8 @@ def _register(
     job: JobRun, recipe: RouterRecipe, sources: Sequence[Dataset], trained: Trained, embedder: Embedder
 ) -> dict[str, Any]:
     params = recipe.model_dump(mode="json")
-    champion = _champion(job)
+    with job.catalog.reading() as work:
+        champion = releases.champion(work, ROUTER)
     with working_folder("router") as scratch:
         bundle = scratch / "head"
         bundle.mkdir()
@@ -153,12 +154,6 @@ def _register(
             job.registry.finish_run(opened)
     said = {"champion": champion.ref if champion else None, **verdict.model_dump(mode="json")}
     return {"release": release.ref, "metrics": trained.metrics, "threshold": trained.head.threshold, **said}
-
-
-def _champion(job: JobRun) -> Release | None:
-    with job.catalog.reading() as work:
-        version = releases.alias(work, ROUTER, CHAMPION)
-        return releases.get(work, f"{ROUTER}@{version}") if version else None
 
 
 def _newest(job: JobRun) -> Release:

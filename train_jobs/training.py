@@ -25,8 +25,9 @@ from cluster.domain.releases import CHAMPION, Release
 from cluster.domain.runs import MAX_ATTEMPTS
 from cluster.errors import Conflict, InvalidInput, JobFailed, NotFound, RecipeError
 from cluster.job_run import JobRun
+from cluster.model_roles import ModelRole
 from cluster.scratch import working_folder
-from cluster.settings import ROOT, ModelRole, cpu_cores
+from cluster.settings import ROOT, cpu_cores
 from cluster.train_plan import refuse_what_cannot_fit
 from cluster.unregistered import Registration
 from train_jobs import checkpoints, lora
@@ -157,7 +158,7 @@ def check(job: JobRun, recipe: TrainRecipe) -> Plan:
         )
     if recipe.base and not Path(base.location).is_dir() and not NAME.fullmatch(recipe.base.split("/")[0].lower()):
         raise RecipeError(f"Base '{recipe.base}' is neither a directory nor a model id; set 'base' to one of them.")
-    lora.check(recipe.lora, base.location, base.name, settings.engine.max_lora_rank)
+    lora.check(recipe.lora, base.location, base.name, base_model.engine_of(settings, base).max_lora_rank)
     refuse_what_cannot_fit(settings, recipe)
     digest = base_model.base_digest(base)
     with job.catalog.reading() as work:
@@ -180,8 +181,7 @@ def _parent(work: Any, recipe: TrainRecipe) -> Release | None:
         return None
     if recipe.parent != CHAMPION:
         return releases.get(work, recipe.parent)
-    version = releases.alias(work, recipe.agent, CHAMPION)
-    return releases.get(work, f"{recipe.agent}@{version}") if version else None
+    return releases.champion(work, recipe.agent)
 
 
 def inputs(job: JobRun, name: str, kind: DatasetKind, refs: tuple[str, ...], file: str | None) -> tuple[Dataset, ...]:

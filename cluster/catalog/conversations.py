@@ -6,7 +6,7 @@ from sqlalchemy import select
 
 from cluster.catalog.tables import conversations, turns
 from cluster.catalog.transaction import Work
-from cluster.domain.conversations import Conversation, Turn
+from cluster.domain.conversations import Conversation, LastTurn, Route, Turn
 from cluster.errors import NotFound
 
 
@@ -33,6 +33,22 @@ def owner(work: Work, conversation_id: str) -> str | None:
     """Whose conversation this is; None when it does not exist yet."""
     row = work.run(select(conversations.c.user).where(conversations.c.id == conversation_id)).first()
     return None if row is None else str(row[0])
+
+
+def standing(work: Work, conversation_id: str) -> tuple[str | None, LastTurn | None]:
+    """Whose conversation this is, and its last turn, in one read."""
+    newest = select(turns.c.id).where(turns.c.conversation_id == conversation_id).order_by(turns.c.created_at.desc()).limit(1)
+    statement = (
+        select(conversations.c.user, turns.c.agent, turns.c.body)
+        .join_from(conversations, turns, turns.c.id == newest.scalar_subquery(), isouter=True)
+        .where(conversations.c.id == conversation_id)
+    )
+    row = work.run(statement).first()
+    if row is None:
+        return None, None
+    if row[2] is None:
+        return str(row[0]), None
+    return str(row[0]), LastTurn(agent=row[1], question=row[2]["question"], route=Route.model_validate(row[2]["route"]))
 
 
 def turn(work: Work, turn_id: str, user: str | None = None) -> Turn:

@@ -4,7 +4,17 @@ from typing import Sequence
 
 from sqlalchemy import delete, or_, select
 
-from cluster.catalog.tables import answered_once, conversations, forgotten, guard_events, ledger, rebuilds, signals, turns
+from cluster.catalog.tables import (
+    answered_once,
+    conversations,
+    forgotten,
+    guard_events,
+    ledger,
+    rebuilds,
+    signals,
+    trials,
+    turns,
+)
 from cluster.catalog.transaction import Work
 from cluster.domain.base import now
 from cluster.domain.conversations import Turn
@@ -37,8 +47,8 @@ def unmark(work: Work, kind: str, ref: str) -> None:
 
 
 def delete_user(work: Work, user: str) -> tuple[int, int]:
-    """Delete a user's conversations, their turns, the signals on them, the user's own and what the guard did about the user; how many turns
-    and signals went."""
+    """Delete a user's conversations, their turns, the signals on them, the user's own, what the guard did about the user and what
+    experiments counted of them; how many turns and signals went."""
     mine = select(turns.c.id).where(turns.c.user == user)
     theirs = or_(signals.c.user == user, signals.c.turn_id.in_(mine))
     work.run(delete(ledger).where(ledger.c.signal_id.in_(select(signals.c.id).where(theirs))))
@@ -47,6 +57,7 @@ def delete_user(work: Work, user: str) -> tuple[int, int]:
     work.run(delete(conversations).where(conversations.c.user == user))
     work.run(delete(answered_once).where(answered_once.c.user == user))
     work.run(delete(guard_events).where(guard_events.c.user == user))
+    work.run(delete(trials).where(trials.c.user == user))
     return int(lost), int(gone)
 
 

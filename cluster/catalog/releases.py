@@ -54,6 +54,12 @@ def alias(work: Work, agent: str, name: str) -> str | None:
     return None if row is None else str(row[0])
 
 
+def champion(work: Work, agent: str) -> Release | None:
+    """The release that answers for the agent, if one was promoted."""
+    version = alias(work, agent, CHAMPION)
+    return get(work, f"{agent}@{version}") if version else None
+
+
 def all_aliases(work: Work) -> dict[tuple[str, str], str]:
     """``{(agent, alias): version}``; what the gateway follows."""
     return {(row.agent, row.alias): row.version for row in work.run(select(aliases))}

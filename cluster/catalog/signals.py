@@ -3,11 +3,13 @@
 from datetime import datetime
 from typing import Sequence
 
-from sqlalchemy import func, select, update
+from sqlalchemy import exists, func, select, update
 
-from cluster.catalog.tables import ledger, signals, turns
+from cluster.catalog.tables import ledger, signals, trials, turns
 from cluster.catalog.transaction import Work
 from cluster.domain.signals import Signal
+
+_NOT_ON_TRIAL = ~exists().where(trials.c.id == turns.c.id, trials.c.arm == "challenger")
 
 
 def record(work: Work, recorded: Sequence[Signal]) -> None:
@@ -79,19 +81,27 @@ def became(work: Work, kind: str, ref: str) -> dict[str, int]:
 
 
 def failures(work: Work, agent: str, start: datetime, end: datetime) -> tuple[int, int]:
-    """How many of an agent's answers failed their validation, of how many, from ``start`` up to ``end``."""
-    inside = (turns.c.agent == agent, turns.c.created_at >= start, turns.c.created_at < end)
+    """How many of an agent's answers failed their validation, of how many, from ``start`` up to ``end``. Without those of challengers on
+    trial, which say nothing of the champion."""
+    inside = (turns.c.agent == agent, turns.c.created_at >= start, turns.c.created_at < end, _NOT_ON_TRIAL)
     asked = work.run(select(func.count()).select_from(turns).where(*inside)).scalar_one()
     failed = select(func.count(func.distinct(turns.c.id))).select_from(turns.join(signals, signals.c.turn_id == turns.c.id))
     return int(work.run(failed.where(*inside, signals.c.kind == "failed_validation")).scalar_one()), int(asked)
 
 
 def thumbs_down(work: Work, agent: str, start: datetime, end: datetime) -> tuple[int, int]:
-    """How many of the thumbs on an agent's answers were down, of how many, by when the answers were given. The newest of each turn."""
+    """How many of the thumbs on an agent's answers were down, of how many, by when the answers were given. The newest of each turn;
+    without those on challengers on trial."""
     statement = (
         select(signals.c.turn_id, signals.c.body)
         .select_from(turns.join(signals, signals.c.turn_id == turns.c.id))
-        .where(turns.c.agent == agent, turns.c.created_at >= start, turns.c.created_at < end, signals.c.kind == "thumb")
+        .where(
+            turns.c.agent == agent,
+            turns.c.created_at >= start,
+            turns.c.created_at < end,
+            signals.c.kind == "thumb",
+            _NOT_ON_TRIAL,
+        )
         .order_by(signals.c.created_at)
     )
     newest = {row.turn_id: row.body["value"] for row in work.run(statement)}

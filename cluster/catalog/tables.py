@@ -201,6 +201,27 @@ guard_events = Table(
     Column("created_at", DateTime(timezone=True), nullable=False, index=True),
     Column("body", JSON, nullable=False),
 )
+experiments = Table(
+    "experiments",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("agent", String(64), nullable=False, index=True),
+    Column("state", String(16), nullable=False, index=True),
+    Column("started_at", DateTime(timezone=True), nullable=False),
+    Column("judged_at", DateTime(timezone=True), nullable=False),
+    Column("body", JSON, nullable=False),
+)
+trials = Table(
+    "trials",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("experiment", String(40), ForeignKey("experiments.id"), nullable=False, index=True),
+    Column("arm", String(16), nullable=False),
+    Column("user", String(64), nullable=False, index=True),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+    Column("body", JSON, nullable=False),
+    Column("shadow", JSON(none_as_null=True)),
+)
 runs = Table(
     "runs",
     metadata,

@@ -12,6 +12,8 @@ from cluster.domain.base import Frozen
 from cluster.domain.data_recipes import ConversationsRecipe, IngestRecipe, SynthesiseRecipe
 from cluster.domain.forgetting import Held
 from cluster.domain.parsing import parse
+from cluster.domain.readers import Reader, parsed
+from cluster.domain.users import Role
 from cluster.errors import InvalidInput, RecipeError
 from cluster.settings import read_yaml
 
@@ -35,6 +37,12 @@ def ingest(
     ] = False,
     text_field: Annotated[str | None, typer.Option(help="The field of a record with its text.")] = None,
     title_field: Annotated[str | None, typer.Option(help="The field of a record with its title.")] = None,
+    access: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Who may read what: 'hr/*=curator,@ada' (roles, and people with @); may be given again, the last that fits decides."
+        ),
+    ] = None,
     report: Annotated[str | None, typer.Option(help="Write the report as an HTML page to this file.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be read.")] = False,
     mode: AskedMode = None,
@@ -51,6 +59,7 @@ def ingest(
         "chunk_unit": "tokens" if tokens else None,
         "vectors": False if words_only else None,
         "dry_run": dry_run or None,
+        "access": [parsed(one) for one in access] if access else None,
         "fields": {"text": text_field, "title": title_field} if text_field or title_field else None,
     }
     wanted = merged(IngestRecipe, recipe, "treadle data ingest", asked)
@@ -87,6 +96,8 @@ def _show_ingest(result: dict[str, Any]) -> None:
     more = sum(documents["quarantined"].values()) - 10
     if more > 0:
         note(f"and {more} more: {result['report']}/refused.jsonl")
+    for sources in [sources for sources, count in result.get("access", {}).items() if not count]:
+        note(f"no document's name fits --access '{sources}', so nothing is held back by it")
     state = "new version" if result["changed"] else "nothing changed"
     note(f"{state} in {result['seconds']:.1f} s ({result['mb_per_s']:g} MB/s); report: {result['report']}/report.html")
 
@@ -184,6 +195,8 @@ def search(
     question: str,
     corpus: Annotated[str, typer.Option(help="Which corpus.")],
     k: Annotated[int, typer.Option("-k", help="How many passages.")] = 5,
+    user: Annotated[str | None, typer.Option(help="Only what this user may read; default: everything.")] = None,
+    role: Annotated[Role, typer.Option(help="That user's role.")] = "user",
     as_json: Json = False,
 ) -> None:
     """Find passages, as an agent would."""
@@ -194,7 +207,7 @@ def search(
         version = corpora.newest(work, corpus)
     index = PassageIndex.open(home.artifacts.fetch(version.index_uri))
     vector = Embedder(home.settings.models.embedder.location).embed([question])[0] if index.dimension else None
-    hits = index.search(question, vector, k)
+    hits = index.search(question, vector, k, Reader(user=user, role=role) if user is not None else None)
     found = [
         {"score": hit.score, "source": hit.passage.source, "heading": hit.passage.heading, "text": hit.passage.text}
         | ({"page": hit.passage.page} if hit.passage.page else {})

@@ -8,7 +8,6 @@ import typer
 from cluster.catalog import guard_events, releases
 from cluster.cli.console import Json, emit, home, note, table
 from cluster.domain.agents import GUARD
-from cluster.domain.releases import CHAMPION
 from cluster.guarding import classifier
 from cluster.guarding.checks import Guard
 from cluster.guarding.policies import Verdict
@@ -67,8 +66,7 @@ def policies(as_json: Json = False) -> None:
 def _released() -> classifier.Classifier | None:
     """The classifier that is served, if one was promoted."""
     with home.catalog.reading() as work:
-        version = releases.alias(work, GUARD, CHAMPION)
-        release = releases.get(work, f"{GUARD}@{version}") if version else None
+        release = releases.champion(work, GUARD)
     if release is None:
         return None
     return classifier.load(home.artifacts.fetch(release.adapter_uri, release.adapter_digest), release.ref)

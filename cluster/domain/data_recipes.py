@@ -7,6 +7,7 @@ from pydantic import Field, field_validator, model_validator
 
 from cluster.domain.base import Frozen, Name
 from cluster.domain.datasets import DatasetKind
+from cluster.domain.readers import AccessRule
 
 PiiKind = Literal["email", "phone", "iban", "card", "ip"]
 
@@ -78,6 +79,11 @@ class IngestRecipe(Frozen):
     fields: FieldsRecipe = FieldsRecipe()
     min_chars: int = Field(default=20, ge=1)
     wash: WashRecipe = WashRecipe()
+    access: tuple[AccessRule, ...] = Field(
+        default=(),
+        max_length=1000,
+        description="who may read which documents; the last rule that fits decides, and none: everybody",
+    )
     near_duplicate: float = Field(default=0.85, gt=0.0, le=1.0, description="Jaccard similarity from which two documents are one")
     seconds_per_file: float = Field(default=60.0, gt=0)
     megabytes_per_file: int = Field(default=1024, ge=64, description="memory bound of an extraction")

@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import Field
 
 from cluster.domain.base import Frozen, Name, digest_of
+from cluster.domain.users import Access
 
 
 def document_id(corpus: str, source: str) -> str:
@@ -33,7 +34,8 @@ class Document(Frozen):
 
 class Passage(Frozen):
     """A retrievable piece of a document: ``text`` is ``document.text[start:end]`` (characters). ``page`` counts from 1, where the
-    document has pages. ``cut`` names what could not be kept whole: a table row, a code block."""
+    document has pages. ``cut`` names what could not be kept whole: a table row, a code block. ``readers``: who may read it; None: everybody
+    who may ask an agent that holds the corpus."""
 
     id: str
     document_id: str
@@ -46,6 +48,9 @@ class Passage(Frozen):
     source: str = ""
     page: int | None = None
     cut: str = ""
+    readers: Access | None = Field(
+        default=None, exclude_if=lambda value: value is None
+    )  # so that open passages stay as they were
 
 
 class Kept(Frozen):

@@ -3,23 +3,13 @@
 They hold for whoever asks an agent by its name, or ``auto``. ``agent@version`` answers as it was released and evaluated, whatever they say.
 """
 
+from typing import Literal
+
 from pydantic import Field
 
 from cluster.domain.agents import Agent, GenerationSettings
 from cluster.domain.base import Frozen, Name
-from cluster.domain.users import Person, Role
-
-
-class Access(Frozen):
-    """Who may use an agent: these users, and everybody of these roles. Both empty: everybody. Admins always may."""
-
-    users: tuple[Name, ...] = Field(default=(), max_length=1000)
-    roles: tuple[Role, ...] = Field(default=(), max_length=3)
-
-    def allows(self, person: Person) -> bool:
-        if person.role == "admin" or not (self.users or self.roles):
-            return True
-        return person.user in self.users or person.role in self.roles
+from cluster.domain.users import Access
 
 
 class GenerationChanges(Frozen):
@@ -58,7 +48,13 @@ class AgentSettings(Frozen):
 
 
 class ServiceSettings(Frozen):
-    """The live settings of the service. ``default_agent`` None: the one whose card says so."""
+    """The live settings of the service. ``default_agent`` None: the one whose card says so.
+
+    ``out_of_scope``: what becomes of a question that is for no agent: the default agent answers it, or the person is asked which agent
+    they need. ``close_call``: whether they are also asked when two agents are nearly as likely.
+    """
 
     default_agent: Name | None = None
     guard_policy: Name | None = None
+    out_of_scope: Literal["default", "ask"] = "default"
+    close_call: Literal["best", "ask"] = "best"

@@ -15,7 +15,7 @@ def _keys_at(kind: Any, path: tuple[Any, ...]) -> list[str]:
         if isinstance(kind, type) and issubclass(kind, BaseModel) and part in kind.model_fields:
             kind = kind.model_fields[part].annotation
         else:
-            inner = [arg for arg in get_args(kind) if arg is not type(None)]
+            inner = [arg for arg in get_args(kind) if arg not in (type(None), ...)]
             kind = inner[-1] if inner else kind
     if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
         models = [arg for arg in get_args(kind) if isinstance(arg, type) and issubclass(arg, BaseModel)]

@@ -1,5 +1,8 @@
 """The one renderer of prompts: serving, training and evaluating all go through here, then through the base's chat template."""
 
+from bisect import bisect_left
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Sequence
 
 from cluster.domain.conversations import Message
@@ -21,6 +24,80 @@ def render(agent_prompt: str, question: str, history: Sequence[Message] = (), pa
     """The messages of one turn, up to and including the user's: system (when there is a prompt), history, user."""
     system = [Message(role="system", content=agent_prompt)] if agent_prompt else []
     return [*system, *history, Message(role="user", content=user_content(question, passages))]
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """A turn's prompt: its token ids, and how many of the passages and which messages of the history are in it."""
+
+    ids: list[int]
+    passages: int
+    history: tuple[Message, ...]
+
+
+def fitted(
+    ids_of: Callable[[list[Message]], list[int]],
+    agent_prompt: str,
+    question: str,
+    history: Sequence[Message],
+    passages: Sequence[str],
+    room: int,
+    passage_tokens: int | None = None,
+    shorten_history: bool = False,
+) -> Fitted:
+    """The turn as ``render`` gives it, in at most ``room`` tokens, of which passages take at most ``passage_tokens``.
+
+    Passages are left out whole, the last ones first. With ``shorten_history``, messages go when the turn is too long without any
+    passage, the oldest first, until what is left begins with the user. The agent's prompt and the question always stay, so what comes
+    out may still be too long. Whoever renders what is left gets the same ids: a turn that records it can be trained on.
+    """
+    kept = tuple(history)
+
+    def ids(count: int, said: Sequence[Message]) -> list[int]:
+        return ids_of(render(agent_prompt, question, said, passages[:count]))
+
+    bare = ids(0, kept)
+    if shorten_history and len(bare) > room:
+        starts = [place for place, message in enumerate(kept) if place and message.role == "user"]
+        # By halving: a talk may have thousands of messages.
+        first = bisect_left(starts, True, key=lambda place: len(ids(0, kept[place:])) <= room)
+        kept = kept[starts[first] :] if first < len(starts) else ()
+        bare = ids(0, kept)
+    most = room if passage_tokens is None else min(room, len(bare) + passage_tokens)
+    fits, found, too_many = 0, bare, len(passages) + 1
+    guess = len(passages)  # mostly all of them fit
+    while fits < guess < too_many:
+        tried = ids(guess, kept)
+        if len(tried) <= most:
+            fits, found = guess, tried
+        else:
+            too_many = guess
+        guess = (fits + too_many) // 2
+    return Fitted(found, fits, kept)
+
+
+_SEARCH = (
+    "Rewrite the last question as one search query that can be understood without the conversation: put names in the place of words "
+    "that point back. Write the query and nothing else."
+)
+_FUSE = (
+    "You are given numbered passages, a question and a draft of its answer. Write the final answer: take facts from the passages and cite "
+    "them as [1], keep what the draft says well, and leave out what contradicts the passages. Write the answer and nothing else."
+)
+_LAST_MESSAGES, _LONGEST_MESSAGE = 6, 600
+
+
+def search_request(question: str, history: Sequence[Message]) -> list[Message]:
+    """What the finalist is asked to make a query of: the last messages, long ones cut, and the question."""
+    said = "\n".join(f"{one.role}: {' '.join(one.content.split())[:_LONGEST_MESSAGE]}" for one in history[-_LAST_MESSAGES:])
+    asked = f"Conversation:\n{said}\n\nLast question: {question}\n\nQuery:"
+    return [Message(role="system", content=_SEARCH), Message(role="user", content=asked)]
+
+
+def fusion(agent_prompt: str, question: str, history: Sequence[Message], passages: Sequence[str], draft: str) -> list[Message]:
+    """What the finalist is asked to make the final answer of. No adapter is trained on this form."""
+    *before, last = render(f"{agent_prompt}\n\n{_FUSE}".lstrip(), question, history, passages)
+    return [*before, Message(role="user", content=f"{last.content}\n\nDraft: {draft}\n\nFinal answer:")]
 
 
 def as_dicts(messages: Sequence[Message]) -> list[dict[str, str]]:

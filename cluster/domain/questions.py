@@ -9,8 +9,10 @@ from typing import Any, Literal, Sequence
 from pydantic import Field, model_validator
 
 from cluster.domain.base import Frozen, Name, digest_of, new_id, now
-from cluster.domain.expectations import against_schema, check_schema, holds_one_of, is_one_of
-from cluster.domain.validation import Rule, check, compiled
+from cluster.domain.expectations import holds_one_of, is_one_of
+from cluster.domain.patterns import compiled
+from cluster.domain.schemas import against_schema, check_schema
+from cluster.domain.validation import Rule, check
 from cluster.errors import InvalidInput
 
 ExpectationKind = Literal["exact", "contains", "regex", "json_schema", "similarity", "rules", "judge", "route"]

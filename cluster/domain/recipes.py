@@ -33,7 +33,9 @@ class TrainRecipe(Frozen):
     agent: Name
     datasets: tuple[str, ...] = ()
     rows: str | None = None
-    base: str | None = Field(default=None, description="model id or path; default: the base role of configs/models.yaml")
+    base: str | None = Field(
+        default=None, description="a served base's name, a model id or a path; default: base of configs/models.yaml"
+    )
     parent: str | None = Field(default=None, description="agent@version to continue from; 'champion' for the present one")
     lora: LoraRecipe = LoraRecipe()
     max_steps: int = Field(default=300, ge=1)

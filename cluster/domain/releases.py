@@ -48,9 +48,11 @@ class Release(Frozen):
     @cached_property
     def digest(self) -> str:
         """SHA-256 over everything that decides how the release answers; the same in every process."""
+        # A field that came later counts where it is used: the digests of releases from before it stay what they were.
+        later = None if self.card.hands_over_to else {"hands_over_to"}
         return digest_of(
             {
-                "card": self.card.model_dump(mode="json"),
+                "card": self.card.model_dump(mode="json", exclude=later),
                 "adapter": self.adapter_digest,
                 "base": self.base_digest,
                 "contract": self.prompt_contract,

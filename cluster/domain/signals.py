@@ -1,9 +1,10 @@
 """Signals: one piece of judgement on a turn, and what it becomes.
 
-wrong agent                → router example
-thumb down + ideal answer  → SFT row, DPO pair and a regression question
-failed validation + ideal  → DPO pair (the same one)
-thumb up                   → SFT row (a candidate)
+wrong agent                         → router example
+thumb down + ideal answer           → SFT row, DPO pair and a regression question
+failed validation + ideal           → DPO pair (the same one)
+failed validation + repaired answer → DPO pair, unless somebody judged the repaired one to be bad
+thumb up                            → SFT row (a candidate)
 """
 
 from datetime import datetime
@@ -57,10 +58,14 @@ def consequences(turn: Turn, signals: Sequence[Signal]) -> list[Consequence]:
     source = f"turn:{turn.id}"
     made: list[Consequence] = []
     right = latest.get("right_agent")
-    if right is not None and right.value != turn.agent:
+    if right is not None and (right.value != turn.agent or turn.route.sentence == "asked_back"):
         row = RouterRow(text=turn.question, agent=right.value, source=source)
         made.append(Consequence(signal_id=right.id, agent=turn.agent, row=row))
         return made  # an answer by the wrong agent teaches that agent nothing
+    if turn.route.sentence is not None:
+        return made  # nobody said it
+    if turn.restricted:
+        return made  # what is trained into an adapter is told to everybody
     ideal, thumb = latest.get("ideal_answer"), latest.get("thumb")
     if ideal is not None:
         said = {"question": turn.question, "history": turn.history, "passages": passages, "source": source}
@@ -80,4 +85,11 @@ def consequences(turn: Turn, signals: Sequence[Signal]) -> list[Consequence]:
     elif thumb is not None and thumb.value == "up":
         row_up = SftRow(question=turn.question, history=turn.history, passages=passages, answer=turn.answer, source=source)
         made.append(Consequence(signal_id=thumb.id, agent=turn.agent, row=row_up))
+    failed, repaired = latest.get("failed_validation"), turn.correction
+    if failed is None or repaired is None or ideal is not None or (thumb is not None and thumb.value == "down"):
+        return made
+    if repaired.kept == "second" and turn.validation.passed and repaired.first.strip() and turn.answer.strip():
+        said = {"question": turn.question, "history": turn.history, "passages": passages, "source": source}
+        row_repaired = DpoRow(**said, chosen=turn.answer, rejected=repaired.first)
+        made.append(Consequence(signal_id=failed.id, agent=turn.agent, row=row_repaired))
     return made

@@ -37,6 +37,18 @@ class Person(Protocol):
     def role(self) -> Role: ...
 
 
+class Access(Frozen):
+    """Who may use an agent or read a document: these users, and everybody of these roles. Both empty: everybody. Admins always may."""
+
+    users: tuple[Name, ...] = Field(default=(), max_length=1000)
+    roles: tuple[Role, ...] = Field(default=(), max_length=3)
+
+    def allows(self, person: Person) -> bool:
+        if person.role == "admin" or not (self.users or self.roles):
+            return True
+        return person.user in self.users or person.role in self.roles
+
+
 class User(Frozen):
     """A person who may log in. ``password`` is an Argon2id hash in PHC form; without one there is no login, only keys and tokens."""
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cluster.embedding import torch_bert
+from cluster.embedding import eight_bits, torch_bert
 from cluster.embedding.onnx_bert import OnnxBert
 from cluster.embedding.torch_bert import TorchBert
 from cluster.embedding.weights import DEFAULT, WEIGHTS, config_of, embedder_name, is_mean_bert, model_directory, token_limit
@@ -23,10 +23,14 @@ class Embedder:
 
     ``dimension`` is the length of a vector; ``name`` says which weights made it, and belongs next to every stored vector.
     Safe to call from several threads. ``threads`` bounds the runtime's own pool (default: one per core). ``bulk`` is for many texts:
-    it opens slower (torch) and then runs several times as fast where the processor multiplies bfloat16 in hardware.
+    it opens slower (torch) and then runs several times as fast where the processor multiplies bfloat16 in hardware. ``quick`` is for
+    somebody who waits: products in 8 bits where the processor has them, 2.5 times as fast for a question, cosine to the exact vector
+    0.998.
     """
 
-    def __init__(self, path_or_name: str | Path = DEFAULT, threads: int | None = None, bulk: bool = False) -> None:
+    def __init__(
+        self, path_or_name: str | Path = DEFAULT, threads: int | None = None, bulk: bool = False, quick: bool = False
+    ) -> None:
         directory = model_directory(path_or_name)
         self.name = embedder_name(path_or_name)
         config = config_of(directory)
@@ -43,6 +47,9 @@ class Embedder:
         self._tokenizer.enable_truncation(token_limit(directory, config))
         runtime = TorchBert if bulk and torch_bert.pays() else OnnxBert
         self._bert = runtime((directory / WEIGHTS).resolve(), config, threads)
+        if quick and isinstance(self._bert, OnnxBert) and eight_bits.pays():
+            seen = [encoding.ids for encoding in self._tokenizer.encode_batch(list(eight_bits.SEEN))]
+            self._bert.to_eight_bits([np.array([ids], dtype=np.int64) for ids in seen])
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         """One unit vector for each text: float32, shape (len(texts), dimension). Text past the token limit is not seen."""

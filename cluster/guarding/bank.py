@@ -7,7 +7,7 @@ import re2
 from pydantic import Field, field_validator
 
 from cluster.domain.base import Frozen, Name
-from cluster.domain.validation import compiled
+from cluster.domain.patterns import compiled
 
 Severity = Literal["low", "medium", "high"]
 Place = Literal["input", "passages", "output"]

@@ -6,21 +6,18 @@ are counted in one go, because a window or a sentence of its own would cost more
 """
 
 import re
-import zlib
-from functools import lru_cache
 from typing import NamedTuple, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cluster.ngrams import PRIME, Keys, character_keys, mixed, word_key
+
 BUCKETS = 1 << 16
 FAMILIES = 2
 Floats = NDArray[np.float32]
 Numbers = NDArray[np.int64]
-Keys = NDArray[np.uint32]
 _TOKEN = re.compile(r"\w+|[^\w\s]")
-_PRIME = np.uint32(16777619)
-_SPACE = np.uint32(32)
 
 
 class Counts(NamedTuple):
@@ -56,28 +53,16 @@ def weighted(counted: Sequence[Counts], rarity: Floats, rows: int) -> Sparse:
 
 
 def _counted(row: Numbers, keys: Keys) -> Counts:
-    found, occurs = np.unique(row * BUCKETS + (_spread(keys) % BUCKETS).astype(np.int64), return_counts=True)
+    found, occurs = np.unique(row * BUCKETS + (mixed(keys) % BUCKETS).astype(np.int64), return_counts=True)
     return Counts(found // BUCKETS, found % BUCKETS, occurs.astype(np.float32))
-
-
-def _spread(keys: Keys) -> Keys:
-    """Spreads the bits (the finaliser of MurmurHash3, Appleby 2011), so that a remainder of the key is a fair bucket."""
-    keys = (keys ^ (keys >> np.uint32(16))) * np.uint32(0x85EBCA6B)
-    keys = (keys ^ (keys >> np.uint32(13))) * np.uint32(0xC2B2AE35)
-    return keys ^ (keys >> np.uint32(16))
-
-
-@lru_cache(maxsize=1 << 15)
-def _word_key(word: str) -> int:
-    return zlib.crc32(word.encode("utf-8", "surrogatepass"))
 
 
 def _word_counts(texts: Sequence[str]) -> Counts:
     words = [_TOKEN.findall(text) for text in texts]
     row = np.repeat(np.arange(len(texts)), [len(one) for one in words])
-    keys = np.array([_word_key(word[:64]) for one in words for word in one], dtype=np.uint32)
-    pairs = keys[:-1] * _PRIME + keys[1:]
-    threes = pairs[:-1] * _PRIME + keys[2:] + np.uint32(3)
+    keys = np.array([word_key(word[:64]) for one in words for word in one], dtype=np.uint32)
+    pairs = keys[:-1] * PRIME + keys[1:]
+    threes = pairs[:-1] * PRIME + keys[2:] + np.uint32(3)
     return _counted(
         np.concatenate([row, row[1:][row[:-1] == row[1:]], row[2:][row[:-2] == row[2:]]]),
         np.concatenate([keys, pairs[row[:-1] == row[1:]], threes[row[:-2] == row[2:]]]),
@@ -85,24 +70,4 @@ def _word_counts(texts: Sequence[str]) -> Counts:
 
 
 def _character_counts(texts: Sequence[str]) -> Counts:
-    """n-grams that lie in one word and the blanks around it; a blank stands between texts, so none crosses over."""
-    spaced = [f" {' '.join(text.split())} " for text in texts]
-    codes = np.frombuffer("".join(spaced).encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
-    row = np.repeat(np.arange(len(texts)), [len(one) for one in spaced])
-    blank = codes == _SPACE
-    rows, keys = [], []
-    for size in (3, 4, 5):
-        count = len(codes) - size + 1
-        if count < 1:
-            break
-        hashed = np.full(count, size, dtype=np.uint32)
-        inside = row[:count] == row[size - 1 :]
-        for place in range(size):
-            hashed = hashed * _PRIME + codes[place : place + count]
-            if 0 < place < size - 1:
-                inside &= ~blank[place : place + count]
-        rows.append(row[:count][inside])
-        keys.append(hashed[inside])
-    if not rows:
-        return Counts(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))
-    return _counted(np.concatenate(rows), np.concatenate(keys))
+    return _counted(*character_keys(texts))

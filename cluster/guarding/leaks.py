@@ -6,7 +6,8 @@ Finds a prompt that is repeated in its own words; one that is retold in other wo
 import re
 from typing import NamedTuple, Sequence
 
-from cluster.domain.validation import compiled
+from cluster.domain.patterns import compiled
+from cluster.domain.repeats import holds_canary, shingles, words
 from cluster.guarding.bank import Hit
 
 FOREIGN_LINK = "exfiltration-link"
@@ -18,8 +19,6 @@ SHINGLE = 6
 SHORTEST_PROMPT = 24
 """Words; the sentences of a shorter prompt may stand in an honest answer."""
 LEAKED_SHARE = 0.3
-_CANARY = r"\bcanary:\s*([A-Za-z0-9_-]{8,})"
-_WORD = re.compile(r"\w+")
 _MARKDOWN = r"(!?)\[[^\]]{0,500}\]\(\s*<?(https?://[^\s)>]+)"
 _REFERENCE = r"(?m)^()\s*\[[^\]]{1,200}\]:\s*<?(https?://[^\s>]+)"
 _HTML = r"""<(img|a|iframe|script|link)\b[^>]{0,500}?\b(?:src|href)\s*=\s*["']?(https?://[^\s"'>]+)"""
@@ -37,18 +36,12 @@ class Link(NamedTuple):
 def prompt_leaks(answer: str, prompt: str) -> list[Hit]:
     """The canary of a prompt (a line ``canary: TOKEN`` in it) in an answer, and a long prompt that the answer repeats."""
     found = []
-    canary = compiled(_CANARY).search(prompt)
-    if canary and canary.group(1).lower() in answer.lower():
+    if holds_canary(answer, prompt):
         found.append(Hit(kind=LEAK, pattern="canary", severity="high"))
-    kept, said = _shingles(prompt), _shingles(answer)
-    if len(_WORD.findall(prompt)) >= SHORTEST_PROMPT and len(kept & said) >= LEAKED_SHARE * len(kept):
+    kept, said = shingles(prompt, SHINGLE), shingles(answer, SHINGLE)
+    if len(words(prompt)) >= SHORTEST_PROMPT and len(kept & said) >= LEAKED_SHARE * len(kept):
         found.append(Hit(kind=LEAK, pattern="answer-repeats-the-prompt", severity="high"))
     return found
-
-
-def _shingles(text: str) -> set[tuple[str, ...]]:
-    words = _WORD.findall(text.lower())
-    return {tuple(words[start : start + SHINGLE]) for start in range(len(words) - SHINGLE + 1)}
 
 
 def foreign_links(answer: str, sources: Sequence[str]) -> list[Link]:

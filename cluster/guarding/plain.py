@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Iterator
 from urllib.parse import unquote
 
-from cluster.domain.validation import compiled
+from cluster.domain.patterns import compiled
 
 MOST_DECODED = 8
 """Encoded pieces of one text that are looked into."""

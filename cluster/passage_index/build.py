@@ -17,6 +17,7 @@ from cluster.passage_index.dense import DenseWriter, Floats
 from cluster.passage_index.layout import DOCUMENTS, FORMAT, LEXICAL, MANIFEST, OFFSETS, PASSAGES, sources_of
 from cluster.passage_index.lexical import LexicalWriter, copied
 from cluster.passage_index.opened import PassageIndex
+from cluster.passage_index.readers import ReadersWriter
 
 MOST_DEAD = 0.25
 """Share of dead rows from which an index is written anew instead of being continued."""
@@ -28,6 +29,7 @@ class IndexBuilder:
 
     ``base``: an opened index whose documents are taken over, but those in ``without``. ``expected``: about how many passages there will
     be, new ones and old ones; it decides the kind. ``dimension`` 0: an index without vectors. ``compact`` leaves no trace of dead rows.
+    ``marked``: some passages are not for everybody.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class IndexBuilder:
         base: PassageIndex | None = None,
         without: Collection[str] = (),
         compact: bool = False,
+        marked: bool = False,
     ) -> None:
         if (directory / MANIFEST).exists():
             raise InvalidInput(f"There is an index at {directory} already; an index is never changed, so choose a new directory.")
@@ -51,10 +54,12 @@ class IndexBuilder:
         self._lines = (directory / PASSAGES).open("wb")
         kept = {name: place for name, place in base.documents.items() if name not in without} if base else {}
         dead = len(base.alive) - sum(rows for _, _, rows in kept.values()) if base else 0
-        continues = base is not None and base.kind == self.kind and not compact and dead <= MOST_DEAD * len(base.alive)
+        alike = base is not None and base.kind == self.kind and (base.readers is not None) == marked
+        continues = base is not None and alike and not compact and dead <= MOST_DEAD * len(base.alive)
         if base is not None and continues:
             copied(base.directory / LEXICAL, directory / LEXICAL)
-        self._lexical = LexicalWriter(directory / LEXICAL)
+        self._lexical = LexicalWriter(directory / LEXICAL, marked)
+        self._readers = ReadersWriter() if marked else None
         self._dense = self._dense_writer(expected, base.directory if base and continues else None)
         if base is not None:
             (self._continue if continues else self._copy)(base, kept)
@@ -70,6 +75,8 @@ class IndexBuilder:
             alive[first : first + rows] = True
         for start in range(0, len(alive), _ROWS_AT_A_TIME):
             self._take_over(base, alive, start, min(start + _ROWS_AT_A_TIME, len(alive)))
+        if self._readers is not None and base.readers is not None:
+            self._readers.take_over(base.readers)
         named = sources_of(base.directory)
         for name, (identity, first, rows) in kept.items():
             self._documents.add(name, identity, named[name], first, rows)
@@ -104,10 +111,17 @@ class IndexBuilder:
                 self._dense.add(vectors)
         first = len(self._offsets) - 1
         for passage in passages:
+            self._mark(passage)
             self._lexical.add(len(self._offsets) - 1, passage)
             self._offsets.append(self._offsets[-1] + self._lines.write(passage.model_dump_json().encode() + b"\n"))
         self._documents.add(document_id, identity, passages[0].source if passages else "", first, len(passages))
         self.passages += len(passages)
+
+    def _mark(self, passage: Passage) -> None:
+        if self._readers is not None:
+            self._readers.add(passage.readers)
+        elif passage.readers is not None:
+            raise InvalidInput(f"Passage {passage.id} is not for everybody; build the index with marked=True.")
 
     def finish(self, **more: Any) -> Path:
         """Writes what is left, the manifest last (``more`` goes into it); returns the directory. Raises InvalidInput without passages."""
@@ -122,6 +136,9 @@ class IndexBuilder:
             self._dense.finish()
         np.save(self._directory / OFFSETS, np.frombuffer(self._offsets, dtype=np.int64))
         self._documents.write(self._directory / DOCUMENTS)
+        if self._readers is not None:
+            self._readers.write(self._directory)
+            more["marked"] = True
         manifest = {
             "format": FORMAT,
             "kind": self.kind,
@@ -169,7 +186,8 @@ def build(passages: Sequence[Passage], vectors: Floats, directory: Path, embedde
         raise InvalidInput(f"{len(passages)} passages need as many vectors, not an array of shape {vectors.shape}.")
     if not passages:
         raise InvalidInput(f"An index of no passages cannot be built at {directory}; give at least one document with text.")
-    builder = IndexBuilder(directory, int(vectors.shape[1]), len(passages), embedder)
+    marked = any(passage.readers is not None for passage in passages)
+    builder = IndexBuilder(directory, int(vectors.shape[1]), len(passages), embedder, marked=marked)
     first = 0
     for place in range(1, len(passages) + 1):
         if place == len(passages) or passages[place].document_id != passages[first].document_id:

@@ -23,6 +23,8 @@ IVF_FROM = 1_000_000
 _HNSW_LINKS, _HNSW_BUILD, _HNSW_SEARCH = 32, 80, 96
 _TRAIN_PER_CELL = 64
 _RERANK = 4
+_FEW, _MOST_EFFORT, _AT_A_TIME = 20_000, 64, 65_536
+"""Selected rows that are compared one by one, how much harder a search for few among many tries at most, and rows read at a time."""
 Floats = NDArray[np.float32]
 Rows = NDArray[np.int64]
 
@@ -95,6 +97,16 @@ def _cells(expected: int) -> int:
     return max(1, round(4 * math.sqrt(expected)))
 
 
+class Selection:
+    """Rows (n,) that a search is held to."""
+
+    def __init__(self, rows: NDArray[np.bool_]) -> None:
+        self.rows, self.count = rows, int(rows.sum())
+        # A selector must outlive every search that uses it, and so must its bits.
+        self._bits = np.packbits(rows, bitorder="little")
+        self.selector = _faiss().IDSelectorBitmap(self._bits)
+
+
 class Dense:
     """The opened vectors; ``alive`` masks dead rows. Memory mapped: processes on one machine share it."""
 
@@ -105,21 +117,22 @@ class Dense:
         self.dimension, self.rows = int(self._index.d), int(self._index.ntotal)
         whole = (self.rows, self.dimension)
         self._raw = np.memmap(directory / RAW_VECTORS, dtype="<f2", mode="r", shape=whole) if kind == "ivfpq" else None
-        self._bits = None if alive.all() else np.packbits(alive, bitorder="little")
-        # A selector must outlive every search that uses it, and so must its bits.
-        self._selector = None if self._bits is None else faiss.IDSelectorBitmap(self._bits)
+        self._living = None if alive.all() else Selection(alive)
         self._on_gpu = kind != "hnsw" and getattr(faiss, "get_num_gpus", lambda: 0)() > 0
         if self._on_gpu:
             self._index = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, self._index)
 
-    def best(self, vector: Floats, depth: int) -> list[tuple[int, float]]:
-        """The rows whose vectors are most like ``vector`` (d,), with their cosine, best first."""
+    def best(self, vector: Floats, depth: int, selection: Selection | None = None) -> list[tuple[int, float]]:
+        """The rows whose vectors are most like ``vector`` (d,), with their cosine, best first; with a ``selection`` only of its rows,
+        and as many of them as there are."""
+        if selection is not None:
+            return self._best_of(selection, vector, min(depth, selection.count))
         wide = depth * _RERANK if self._raw is not None else depth
         if self._on_gpu:  # no selectors there: ask for more, and leave the dead out
             wide = min(2048, wide + int((~self._alive).sum()))
             similarities, found = self._index.search(vector[None, :], wide)
         else:
-            similarities, found = self._index.search(vector[None, :], wide, params=self._parameters())
+            similarities, found = self._index.search(vector[None, :], wide, params=self._parameters(self._living))
         rows = found[0][found[0] >= 0]
         rows = rows[self._alive[rows]]
         if self._raw is None and not self._on_gpu:
@@ -127,6 +140,33 @@ class Dense:
         exact = self.similarities(vector, rows)
         order = np.lexsort((rows, -exact))[:depth]
         return list(zip(rows[order].tolist(), exact[order].tolist(), strict=True))
+
+    def _best_of(self, selection: Selection, vector: Floats, depth: int) -> list[tuple[int, float]]:
+        if depth == 0:
+            return []
+        if self.kind == "flat" and not self._on_gpu:  # exact as it is
+            found = self._index.search(vector[None, :], depth, params=self._parameters(selection))
+            return list(zip(found[1][0].tolist(), found[0][0].tolist(), strict=True))
+        rows = np.zeros(0, dtype=np.int64)
+        if selection.count > _FEW:
+            rows = self._found(selection, vector, depth)
+        if len(rows) < depth:
+            rows = np.flatnonzero(selection.rows)
+        parts = [self.similarities(vector, rows[start : start + _AT_A_TIME]) for start in range(0, len(rows), _AT_A_TIME)]
+        exact = np.concatenate(parts)
+        order = np.lexsort((rows, -exact))[:depth]
+        return list(zip(rows[order].tolist(), exact[order].tolist(), strict=True))
+
+    def _found(self, selection: Selection, vector: Floats, depth: int) -> Rows:
+        """Candidates among many selected rows, sought the harder the fewer of all they are."""
+        effort = min(_MOST_EFFORT, math.ceil(self.rows / selection.count))
+        wide = depth * _RERANK if self._raw is not None else depth
+        if self._on_gpu:
+            _, found = self._index.search(vector[None, :], min(2048, 2 * effort * wide))
+        else:
+            _, found = self._index.search(vector[None, :], wide, params=self._parameters(selection, effort))
+        rows: Rows = found[0][found[0] >= 0]
+        return rows[selection.rows[rows]]
 
     def similarities(self, vector: Floats, rows: Rows) -> Floats:
         """The cosine of ``vector`` with each of these rows."""
@@ -140,12 +180,12 @@ class Dense:
         result: Floats = self._index.reconstruct_batch(np.ascontiguousarray(rows, dtype=np.int64))
         return result
 
-    def _parameters(self) -> Any:
+    def _parameters(self, selection: Selection | None, effort: int = 1) -> Any:
         faiss = _faiss()
-        if self._selector is None:
+        if selection is None:
             return None
         if self.kind == "hnsw":
-            return faiss.SearchParametersHNSW(sel=self._selector, efSearch=_HNSW_SEARCH)
+            return faiss.SearchParametersHNSW(sel=selection.selector, efSearch=_HNSW_SEARCH * effort)
         if self.kind == "ivfpq":
-            return faiss.SearchParametersIVF(sel=self._selector, nprobe=self._index.nprobe)
-        return faiss.SearchParameters(sel=self._selector)
+            return faiss.SearchParametersIVF(sel=selection.selector, nprobe=min(self._index.nlist, self._index.nprobe * effort))
+        return faiss.SearchParameters(sel=selection.selector)

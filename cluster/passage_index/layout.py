@@ -10,6 +10,7 @@ from cluster.errors import IntegrityError, NotFound
 FORMAT = 2
 PASSAGES, OFFSETS, DOCUMENTS = "passages.jsonl", "offsets.npy", "documents.parquet"
 VECTORS, RAW_VECTORS, LEXICAL, MANIFEST = "vectors.faiss", "vectors.f16", "lexical", "index.json"
+READERS, ROW_READERS = "readers.json", "readers.npy"
 
 _WORD = re.compile(r"\w+")
 

@@ -10,10 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cluster.domain.documents import Passage
+from cluster.domain.users import Person
 from cluster.errors import IntegrityError, InvalidInput
 from cluster.passage_index.dense import Dense, Floats
 from cluster.passage_index.layout import DOCUMENTS, LEXICAL, OFFSETS, PASSAGES, manifest_of
 from cluster.passage_index.lexical import Lexical
+from cluster.passage_index.readers import Readers, View
 
 _LEAST_DEPTH = 50
 
@@ -44,6 +46,7 @@ class PassageIndex:
         self.alive: NDArray[np.bool_] = np.diff(self._offsets) > 1
         self._lexical = Lexical(directory / LEXICAL)
         self._dense = Dense(directory, self.kind, self.alive) if self.dimension else None
+        self.readers = Readers(directory, self.alive) if manifest.get("marked") else None
 
     @classmethod
     def open(cls, directory: Path) -> "PassageIndex":
@@ -52,7 +55,8 @@ class PassageIndex:
         manifest = manifest_of(directory)
         index = cls(directory, manifest)
         rows = index._dense.rows if index._dense else len(index.alive)
-        if not (rows == len(index.alive) and len(index._lexical) == len(index) == manifest["passages"]):
+        named = len(index.readers.rows) if index.readers else rows
+        if not (rows == named == len(index.alive) and len(index._lexical) == len(index) == manifest["passages"]):
             raise IntegrityError(
                 f"The index at {directory} holds {rows} vectors, {len(index._lexical)} texts and {len(index)} passages but says "
                 f"{manifest['passages']}; ingest its corpus again."
@@ -88,16 +92,18 @@ class PassageIndex:
         """The vectors of these rows (n, d); None in an index without vectors."""
         return self._dense.vectors(rows) if self._dense else None
 
-    def search(self, text: str, vector: Floats | None, k: int = 4) -> list[Hit]:
+    def search(self, text: str, vector: Floats | None, k: int = 4, person: Person | None = None) -> list[Hit]:
         """The ``k`` best passages for ``text`` and its unit ``vector`` (d,), by the mean of both scores, each relative to its best.
 
         That is the convex combination of Bruch, Gai and Ingber, "An Analysis of Fusion Functions for Hybrid Retrieval" (2022,
         arXiv:2210.11934), at equal weights; DECISIONS.md has the figures against reciprocal-rank fusion. Without a vector, or in an
-        index without vectors, the words alone decide.
+        index without vectors, the words alone decide. ``person``: only among what they may read; None: among everything, for jobs and
+        for whoever holds the files.
         """
+        view = self.readers.view(person) if self.readers is not None and person is not None else None
         depth = min(max(1, len(self)), max(_LEAST_DEPTH, 4 * k))
-        lexical = dict(self.best_lexical(text, depth))
-        dense = dict(self.best_dense(vector, depth)) if vector is not None and self._dense else {}
+        lexical = dict(self.best_lexical(text, depth, view))
+        dense = dict(self.best_dense(vector, depth, view)) if vector is not None and self._dense else {}
         rows = np.array(sorted(lexical.keys() | dense.keys()), dtype=np.int64)
         if vector is not None and self._dense and len(rows):
             cosines = {row: dense.get(row) for row in rows.tolist()}
@@ -112,17 +118,17 @@ class PassageIndex:
         best = sorted(scores, key=lambda row: (-scores[row], row))[:k]
         return [Hit(self.passage(row), scores[row], dense_rank.get(row), lexical_rank.get(row), cosines.get(row)) for row in best]
 
-    def best_dense(self, vector: Floats, depth: int) -> list[tuple[int, float]]:
+    def best_dense(self, vector: Floats, depth: int, view: View | None = None) -> list[tuple[int, float]]:
         """Rows and cosines by vectors alone, best first."""
         if self._dense is None or vector.shape != (self.dimension,):
             raise InvalidInput(
                 f"The index at {self.directory} takes vectors of {self.dimension} numbers, not shape {vector.shape}."
             )
-        return self._dense.best(vector, depth)
+        return self._dense.best(vector, depth, view.selection if view else None)
 
-    def best_lexical(self, text: str, depth: int) -> list[tuple[int, float]]:
+    def best_lexical(self, text: str, depth: int, view: View | None = None) -> list[tuple[int, float]]:
         """Rows and BM25 scores by words alone, best first."""
-        return self._lexical.best(text, depth)
+        return self._lexical.best(text, depth, view.keys if view else None)
 
 
 def _fused(rows: list[int], lexical: dict[int, float], cosines: dict[int, float | None]) -> dict[int, float]:

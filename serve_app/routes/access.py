@@ -17,9 +17,14 @@ from serve_app.identity import Identity
 _READS = ("GET", "HEAD")
 
 
-def _gateway(request: Request) -> Gateway:
+def _of(request: Request) -> Gateway:
     gateway: Gateway = request.app.state.gateway
     return gateway
+
+
+async def _gateway(request: Request) -> Gateway:
+    """As a dependency: one that is no coroutine would take a thread for each request."""
+    return _of(request)
 
 
 def origin(request: Request) -> str:
@@ -28,7 +33,7 @@ def origin(request: Request) -> str:
 
 
 async def _identity(request: Request) -> Identity:
-    return await _gateway(request).identities.of(request.headers, request.cookies, request.method not in _READS)
+    return await _of(request).identities.of(request.headers, request.cookies, request.method not in _READS)
 
 
 def needs(scope: Scope | None = None) -> Callable[[Request], Any]:
@@ -37,7 +42,7 @@ def needs(scope: Scope | None = None) -> Callable[[Request], Any]:
     async def admitted(request: Request) -> Identity:
         found = await _identity(request)
         wanted: Scope = scope or ("read" if request.method in _READS else "chat")
-        parts = _gateway(request)
+        parts = _of(request)
         if wanted not in found.scopes:
             refused = f"{request.method} {request.url.path}"[:200]
             parts.books.note(

@@ -5,6 +5,7 @@ import json
 import logging
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -12,9 +13,10 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from cluster.catalog import conversations
 from cluster.errors import NotFound, TreadleError
-from serve_app.answering import Answer, Ask
+from serve_app.answer import Answer
 from serve_app.answering_once import once
-from serve_app.gateway import Gateway, error_body
+from serve_app.ask import AUTO, Ask
+from serve_app.gateway import Gateway, error_event
 from serve_app.routes.access import Caller, Parts
 from serve_app.routes.chat_choices import choice_chunks, whole_choices
 from serve_app.routes.chat_request import ChatRequest
@@ -27,7 +29,7 @@ router = APIRouter(route_class=CountedRoute)
 
 @router.post("/v1/chat/completions", response_model=None)
 async def chat(body: ChatRequest, request: Request, parts: Parts, caller: Caller) -> Response:
-    """Answer a question. ``model``: auto, an agent, agent@version, agent@base, or the base model."""
+    """Answer a question. ``model``: auto, an agent, agent@version, agent@base, or a base model."""
     ask = body.ask(caller)
     return await once(request, parts.catalog, caller.user, body, lambda: answered(parts, request, body, ask))
 
@@ -35,19 +37,21 @@ async def chat(body: ChatRequest, request: Request, parts: Parts, caller: Caller
 async def answered(parts: Gateway, request: Request, body: ChatRequest, ask: Ask, checked: bool = False) -> Response:
     """The answer, whole or streamed. ``checked`` says that the conversation is known to be the user's, or not there yet."""
     if ask.conversation_id is not None and not checked:
-        await asyncio.to_thread(check_conversation, parts, ask)
+        ask = await asyncio.to_thread(check_conversation, parts, ask)
     if not ask.stream:
         return JSONResponse(await unless_left(request, completion(parts, ask, body.called)))
     answer = await parts.answering.begin(ask)
     return StreamingResponse(events(parts, answer, ask, body.usage, body.called), media_type="text/event-stream")
 
 
-def check_conversation(parts: Gateway, ask: Ask) -> None:
-    """Raises NotFound unless the conversation is there and the user's."""
+def check_conversation(parts: Gateway, ask: Ask) -> Ask:
+    """The question, with its conversation's last turn where that matters. Raises NotFound unless that is there and the user's."""
+    own = ask.conversation_id or ""
     with parts.catalog.reading() as work:
-        owner = conversations.owner(work, ask.conversation_id or "")
+        owner, last = conversations.standing(work, own) if ask.model == AUTO else (conversations.owner(work, own), None)
     if owner != ask.user:
         raise NotFound(f"There is no conversation '{ask.conversation_id}' of yours; leave it out to begin a new one.")
+    return replace(ask, last=last)
 
 
 def is_plain(ask: Ask) -> bool:
@@ -64,7 +68,7 @@ async def completion(parts: Gateway, ask: Ask, called_by: str = "auto") -> dict[
         message = {"role": "assistant", "content": answer.text}
         choices = [{"index": 0, "message": message, "finish_reason": answer.finish_reason}]
     else:
-        choices = await whole_choices(answer, ask, parts.answering.engine, called_by)
+        choices = await whole_choices(answer, ask, called_by)
     whole = {"id": answer.id, "object": "chat.completion", "created": int(time.time()), "model": ask.model, "choices": choices}
     return {**whole, "usage": _usage(answer), "treadle": answer.about}
 
@@ -94,14 +98,14 @@ async def events(parts: Gateway, answer: Answer, ask: Ask, usage: bool, called_b
                     role = {}
             yield chunk(role, answer.finish_reason, treadle=answer.about)
         else:
-            async for text in choice_chunks(answer, ask, parts.answering.engine, called_by, chunk):
+            async for text in choice_chunks(answer, ask, called_by, chunk):
                 yield text
     except TreadleError as error:
-        yield f"data: {json.dumps(error_body(error.status_code, error.message))}\n\n"
+        yield error_event(error)
         return
     except Exception:  # the edge: the status line is out, so the stream itself has to say it
         log.exception("a stream broke")
-        yield f"data: {json.dumps(error_body(500, 'The answer broke off; ask again.'))}\n\n"
+        yield error_event(None)
         return
     if usage:
         yield f"{start}{json.dumps({'choices': [], 'usage': _usage(answer)})[1:]}\n\n"

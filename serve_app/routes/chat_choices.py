@@ -3,7 +3,8 @@
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
-from serve_app.answering import Answer, Ask
+from serve_app.answer import Answer
+from serve_app.ask import Ask
 from serve_app.choices import Choice, together
 from serve_app.engine import Engine, TokenLogprob
 from serve_app.tool_use import as_message, called
@@ -25,7 +26,7 @@ def _entry(token: str, logprob: float) -> dict[str, Any]:
     return {"token": token, "logprob": logprob, "bytes": list(token.encode("utf-8", "replace"))}
 
 
-async def whole_choices(answer: Answer, ask: Ask, engine: Engine, called_by: str) -> list[dict[str, Any]]:
+async def whole_choices(answer: Answer, ask: Ask, called_by: str) -> list[dict[str, Any]]:
     """All choices of an answer that is not streamed."""
     choices = [Choice() for _ in range(1 + len(answer.others))]
     async for number, delta in together([answer.deltas(), *answer.others]):
@@ -35,7 +36,7 @@ async def whole_choices(answer: Answer, ask: Ask, engine: Engine, called_by: str
         shown = answer.checked(choice.text) if number else answer.text
         if shown != choice.text:  # the guard's doing; log-probabilities would tell what it took out
             choice.text, choice.finish_reason, choice.logprobs = shown, "content_filter", []
-    return [await _choice(number, choice, ask, engine, called_by) for number, choice in enumerate(choices)]
+    return [await _choice(number, choice, ask, answer.engine, called_by) for number, choice in enumerate(choices)]
 
 
 async def _choice(number: int, choice: Choice, ask: Ask, engine: Engine, called_by: str) -> dict[str, Any]:
@@ -52,7 +53,7 @@ def _wants_logprobs(ask: Ask) -> bool:
     return "logprobs" in (ask.extra or {})
 
 
-async def choice_chunks(answer: Answer, ask: Ask, engine: Engine, called_by: str, chunk: Chunk) -> AsyncIterator[str]:
+async def choice_chunks(answer: Answer, ask: Ask, called_by: str, chunk: Chunk) -> AsyncIterator[str]:
     """The chunks of all choices. With tools each choice comes in one piece: whether it calls is known at its end.
 
     The first choice ends last, with the ``treadle`` object.
@@ -69,10 +70,10 @@ async def choice_chunks(answer: Answer, ask: Ask, engine: Engine, called_by: str
             yield chunk({**role, "content": delta.text}, index=number, **more)
         if number and delta.finish_reason:
             answer.checked(choice.text)
-            async for text in _end(number, choice, ask, engine, called_by, chunk):
+            async for text in _end(number, choice, ask, answer.engine, called_by, chunk):
                 yield text
     answer.tokens["completion"] = sum(choice.tokens for choice in choices)
-    async for text in _end(0, choices[0], ask, engine, called_by, chunk, treadle=answer.about):
+    async for text in _end(0, choices[0], ask, answer.engine, called_by, chunk, treadle=answer.about):
         yield text
 
 

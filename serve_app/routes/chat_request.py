@@ -5,9 +5,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, field_validator, model_validator
 
-from cluster.domain.base import Frozen
+from cluster.domain.base import Frozen, Name
 from cluster.domain.conversations import Message
-from serve_app.answering import Ask
+from serve_app.ask import AUTO, Ask
 from serve_app.identity import Identity
 from serve_app.routes.sampling import SCHEMA_CHARACTERS, Sampling
 from serve_app.tool_use import call_schema
@@ -136,11 +136,14 @@ class ResponseFormat(BaseModel):
 
 
 class Extension(Frozen):
-    """Treadle's own wishes: ``record`` False leaves no turn behind."""
+    """Treadle's own wishes: ``record`` False leaves no turn behind; ``open_only`` answers from what every user may read; ``handover`` names
+    the agent that answers from here on."""
 
     retrieve: bool = True
+    open_only: bool = False
     record: bool = True
     conversation_id: str | None = Field(default=None, max_length=40)
+    handover: Name | None = None
 
 
 class ChatRequest(Sampling):
@@ -171,6 +174,8 @@ class ChatRequest(Sampling):
             raise ValueError(f"tool_choice names '{self.called}', which is not among the tools")
         if self.tool_choice == "required" and not self.tools:
             raise ValueError("tool_choice is required and there are no tools")
+        if self.treadle.handover is not None and self.model != AUTO:
+            raise ValueError(f"treadle.handover says who answers, and so does model '{self.model}'; make model '{AUTO}'")
         for message in self.messages:
             if message.tool_calls:
                 message.for_template()
@@ -208,7 +213,9 @@ class ChatRequest(Sampling):
             model=self.model,
             messages=tuple(plain),
             conversation_id=self.treadle.conversation_id,
+            handover=self.treadle.handover,
             retrieve=self.treadle.retrieve,
+            open_only=self.treadle.open_only,
             record=self.treadle.record,
             stream=bool(self.stream),
             seed=self.seed,

@@ -13,10 +13,11 @@ from pydantic import Field, model_validator
 from cluster.domain.agents import GenerationSettings
 from cluster.domain.base import new_id
 from cluster.errors import InvalidInput, TreadleError
-from serve_app.answering import AUTO, Ask
+from serve_app.ask import AUTO, Ask
+from serve_app.bases import Base
 from serve_app.choices import Choice, together, whole
 from serve_app.engine import Delta, GenerationRequest, TokenLogprob
-from serve_app.gateway import Gateway, error_body
+from serve_app.gateway import Gateway, error_event
 from serve_app.identity import Identity
 from serve_app.routes.access import Caller, Parts
 from serve_app.routes.counting import CountedRoute
@@ -63,8 +64,8 @@ class CompletionRequest(Sampling):
 class Asked:
     """A request in the engine's words: one generation for each prompt and each of its ``n`` choices, in that order."""
 
-    def __init__(self, body: CompletionRequest, requests: list[GenerationRequest], echoes: list[str]) -> None:
-        self.body, self.requests, self.echoes = body, requests, echoes
+    def __init__(self, body: CompletionRequest, base: Base, requests: list[GenerationRequest], echoes: list[str]) -> None:
+        self.body, self.base, self.requests, self.echoes = body, base, requests, echoes
         self.id, self.created = new_id("cmpl"), int(time.time())
         prompts = {id(request.prompt_ids): len(request.prompt_ids) for request in requests}
         self.prompt_tokens = sum(prompts.values())
@@ -83,7 +84,9 @@ async def _asked(parts: Gateway, body: CompletionRequest, caller: Identity) -> A
         raise InvalidInput(
             "A completion cannot pick an agent by its question; name an agent, a release or the base instead of 'auto'."
         )
-    speaker = None if body.model == answering.base_name else await parts.live.speaker(body.model, caller)
+    bare = parts.bases.named(body.model)
+    speaker = None if bare is not None else await parts.live.speaker(body.model, caller)
+    base = bare or parts.bases.of(speaker.release if speaker else None)
     settings = speaker.card.generation if speaker else GenerationSettings()
     ask = Ask(
         user=caller.user,
@@ -97,19 +100,19 @@ async def _asked(parts: Gateway, body: CompletionRequest, caller: Identity) -> A
     )
     requests: list[GenerationRequest] = []
     echoes: list[str] = []
-    prompts = [_read(parts, prompt) for prompt in body.prompts]
+    prompts = [_read(base, prompt) for prompt in body.prompts]
     await answering.check(caller.user, body.model, [read for _, _, read in prompts])
     for ids, text, _ in prompts:
-        first = answering.request(ids, settings, ask, speaker.adapter if speaker else None)
+        first = base.request(ids, settings, ask, speaker.adapter if speaker else None)
         requests += [first, *answering.more(first, (body.n or 1) - 1)]
         echoes += [text if body.echo else ""] * (body.n or 1)
-    return Asked(body, requests, echoes)
+    return Asked(body, base, requests, echoes)
 
 
-def _read(parts: Gateway, prompt: str | list[int]) -> tuple[list[int], str, str]:
+def _read(base: Base, prompt: str | list[int]) -> tuple[list[int], str, str]:
     """A prompt's ids, its text, and the text that the guard reads: template marks pass it as token ids only, which is how a prompt
     that one rendered oneself is sent."""
-    tokenizer = parts.answering.tokenizer
+    tokenizer = base.tokenizer
     if isinstance(prompt, str):
         return list(tokenizer.encode(prompt)), prompt, prompt
     size = len(tokenizer)
@@ -120,9 +123,9 @@ def _read(parts: Gateway, prompt: str | list[int]) -> tuple[list[int], str, str]
 
 @router.post("/v1/completions", response_model=None)
 async def complete(body: CompletionRequest, request: Request, parts: Parts, caller: Caller) -> JSONResponse | StreamingResponse:
-    """Continue a prompt. ``model``: an agent (its adapter alone), agent@version, agent@base, or the base model."""
+    """Continue a prompt. ``model``: an agent (its adapter alone), agent@version, agent@base, or a base model."""
     asked = await _asked(parts, body, caller)
-    streams = [parts.answering.counted(one, caller.user, len(one.prompt_ids)) for one in asked.requests]
+    streams = [parts.answering.counted(asked.base, one, caller.user, len(one.prompt_ids)) for one in asked.requests]
     if body.stream:
         first = await anext(streams[0])
         events = _events(parts, asked, [_again(first, streams[0]), *streams[1:]])
@@ -182,11 +185,11 @@ async def _events(parts: Gateway, asked: Asked, streams: list[AsyncIterator[Delt
             echoes[number] = ""
             yield f"{head}{json.dumps({'choices': [body]})[1:]}\n\n"
     except TreadleError as error:
-        yield f"data: {json.dumps(error_body(error.status_code, error.message))}\n\n"
+        yield error_event(error)
         return
     except Exception:  # the edge: the status line is out, so the stream itself has to say it
         log.exception("a stream broke")
-        yield f"data: {json.dumps(error_body(500, 'The answer broke off; ask again.'))}\n\n"
+        yield error_event(None)
         return
     written = sum(choice.tokens for choice in choices)
     parts.meters.tokens(asked.prompt_tokens, written)

@@ -1,10 +1,14 @@
 """Health: that it lives and whether it can answer, open to everybody; the details are for admins."""
 
+import asyncio
 from typing import Any
 
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
+from cluster.errors import TreadleError
+from serve_app.bases import Base
+from serve_app.engine import EngineState
 from serve_app.routes.access import Admin, Parts
 from serve_app.routes.counting import CountedRoute
 
@@ -29,12 +33,36 @@ async def detailed(parts: Parts, caller: Admin) -> dict[str, Any]:
     live = parts.live
     champions = {name: None if name in live.problems else live.champion(name).ref for name in live.agents}
     head = parts.answering.head
-    engine = await parts.answering.engine.state()
+    found = await asyncio.gather(*(_state(base) for base in parts.bases))
+    states = dict(zip(parts.bases.names, found, strict=True))
+    known = [state for state in states.values() if isinstance(state, EngineState)]
+    if not known:
+        raise next(state for state in states.values() if isinstance(state, TreadleError))
     return {
         "ready": parts.ready,
         "replica": parts.meter_book.replica,
         "agents": champions,
         "router": head.ref if head else None,
-        "engine": {"running": engine.running, "written": engine.written, "adapters": list(engine.adapters)},
+        "engine": _together(known),
+        "bases": {
+            name: _together([one]) if isinstance(one, EngineState) else {"problem": one.message} for name, one in states.items()
+        },
         "problems": live.problems,
+    }
+
+
+async def _state(base: Base) -> EngineState | TreadleError:
+    try:
+        return await base.engine.state()
+    except TreadleError as error:
+        return error
+
+
+def _together(states: list[EngineState]) -> dict[str, Any]:
+    """What some engines do, summed up."""
+    return {
+        "running": sum(one.running for one in states),
+        "written": sum(one.written for one in states),
+        "adapters": [name for one in states for name in one.adapters],
+        "quarantined": {name: reason for one in states for name, reason in one.quarantined},
     }

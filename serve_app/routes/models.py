@@ -16,7 +16,7 @@ def _card(name: str) -> dict[str, Any]:
 
 @router.get("/v1/models")
 async def models(parts: Parts, caller: Caller) -> dict[str, Any]:
-    """auto, agents, ``agent@base``, releases, and the base model."""
+    """auto, agents, ``agent@base``, releases, and the base models."""
     return {"object": "list", "data": [_card(name) for name in await parts.live.names(caller)]}
 
 

@@ -19,8 +19,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from cluster.base_model import config
 from cluster.domain.parsing import parse
 from cluster.errors import InvalidInput, NotFound, TreadleError
-from serve_app.answering import Answer, Ask
-from serve_app.gateway import Gateway
+from serve_app.answer import Answer
+from serve_app.ask import Ask
+from serve_app.bases import Base
+from serve_app.gateway import BROKE_OFF, Gateway
 from serve_app.identity import Identity
 from serve_app.routes.access import Caller, Parts
 from serve_app.routes.chat import completion
@@ -226,7 +228,7 @@ async def _lines(answer: Answer, model: str, piece: Any) -> AsyncIterator[str]:
         return
     except Exception:  # the edge: the status line is out, so the stream itself has to say it
         log.exception("a stream broke")
-        yield json.dumps({"error": "The answer broke off; ask again."}) + "\n"
+        yield json.dumps({"error": BROKE_OFF}) + "\n"
         return
     numbers = _numbers(answer.tokens["prompt"], answer.tokens["completion"], answer.about["timings"])
     last = {"model": model, "created_at": _moment(), **piece("", []), "done": True, "done_reason": answer.finish_reason}
@@ -253,27 +255,25 @@ def _moment() -> str:
 @router.get("/api/tags")
 async def tags(parts: Parts, caller: Caller) -> Json:
     """Every name that answers."""
-    details, moment = _details(parts), _moment()
-    names = await parts.live.names(caller)
-    return {
-        "models": [
-            {"name": name, "model": name, "modified_at": moment, "size": 0, "digest": _digest(name), "details": details}
-            for name in names
-        ]
-    }
+    moment, details = _moment(), {base.name: _details(base) for base in parts.bases}
+    models = []
+    for name, release in (await parts.live.listed(caller)).items():
+        base = parts.bases.behind(name, release)
+        one = {"name": name, "model": name, "modified_at": moment, "size": 0, "digest": _digest(name)}
+        models.append({**one, "details": details[base.name]})
+    return {"models": models}
 
 
 def _digest(name: str) -> str:
     return hashlib.sha256(name.encode()).hexdigest()
 
 
-def _details(parts: Gateway) -> Json:
-    base = parts.answering.base_name
+def _details(base: Base) -> Json:
     return {
-        "parent_model": base,
+        "parent_model": base.name,
         "format": "safetensors",
-        "family": base,
-        "families": [base],
+        "family": base.name,
+        "families": [base.name],
         "parameter_size": "",
         "quantization_level": "",
     }
@@ -283,28 +283,30 @@ def _details(parts: Gateway) -> Json:
 async def show(body: ShowWish, parts: Parts, caller: Caller) -> Json:
     """What is behind a name. An agent's prompt is not shown."""
     name = (body.model or body.name or "").removesuffix(":latest")
-    if name not in await parts.live.names(caller):
+    listed = await parts.live.listed(caller)
+    if name not in listed:
         raise await parts.live.unknown(name, caller)
-    template = str(parts.answering.tokenizer.chat_template or "")
-    architecture = await asyncio.to_thread(_architecture, parts)
+    base = parts.bases.behind(name, listed[name])
+    template = str(base.tokenizer.chat_template or "")
+    architecture = await asyncio.to_thread(_architecture, base)
     return {
         "modelfile": f"FROM {name}\n",
         "parameters": "",
         "template": template,
-        "details": _details(parts),
+        "details": _details(base),
         "model_info": {
             "general.architecture": architecture,
-            "general.basename": parts.answering.base_name,
-            f"{architecture}.context_length": parts.settings.engine.max_model_len,
+            "general.basename": base.name,
+            f"{architecture}.context_length": base.max_model_len,
         },
         "capabilities": ["completion", *(["tools"] if "tools" in template else [])],
         "modified_at": _moment(),
     }
 
 
-def _architecture(parts: Gateway) -> str:
+def _architecture(base: Base) -> str:
     try:
-        return str(config(parts.settings.models.base.location).get("model_type", "unknown"))
+        return str(config(base.role.location).get("model_type", "unknown"))
     except NotFound:  # a hub id
         return "unknown"
 

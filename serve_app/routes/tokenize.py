@@ -1,4 +1,4 @@
-"""/tokenize and /detokenize as vLLM defines them: the base model's tokens."""
+"""/tokenize and /detokenize as vLLM defines them: the tokens of the base that ``model`` answers on, the first without one."""
 
 import asyncio
 from typing import Annotated, Any, Literal
@@ -8,6 +8,7 @@ from jinja2 import TemplateError
 from pydantic import BaseModel, ConfigDict, Field
 
 from cluster.errors import InvalidInput
+from serve_app.bases import Base
 from serve_app.gateway import Gateway
 from serve_app.identity import Identity
 from serve_app.routes.access import Caller, Parts
@@ -44,13 +45,13 @@ class DetokenizeRequest(BaseModel):
 @router.post("/tokenize")
 async def tokenize(body: TokenizeRequest, parts: Parts, caller: Caller) -> dict[str, Any]:
     """The tokens of a text or of messages."""
-    await _check_model(parts, body.model, caller)
+    base = await _base(parts, body.model, caller)
     if (body.prompt is None) == (body.messages is None):
         raise InvalidInput("Send either 'prompt' or 'messages'.")
-    ids = await asyncio.to_thread(_ids, parts.answering.tokenizer, body)
-    found: dict[str, Any] = {"count": len(ids), "max_model_len": parts.settings.engine.max_model_len, "tokens": ids}
+    ids = await asyncio.to_thread(_ids, base.tokenizer, body)
+    found: dict[str, Any] = {"count": len(ids), "max_model_len": base.max_model_len, "tokens": ids}
     if body.return_token_strs:
-        found["token_strs"] = parts.answering.tokenizer.convert_ids_to_tokens(ids)
+        found["token_strs"] = base.tokenizer.convert_ids_to_tokens(ids)
     return found
 
 
@@ -70,13 +71,16 @@ def _ids(tokenizer: Any, body: TokenizeRequest) -> list[int]:
 @router.post("/detokenize")
 async def detokenize(body: DetokenizeRequest, parts: Parts, caller: Caller) -> dict[str, str]:
     """The text of tokens."""
-    await _check_model(parts, body.model, caller)
-    tokenizer = parts.answering.tokenizer
+    tokenizer = (await _base(parts, body.model, caller)).tokenizer
     if body.tokens and max(body.tokens) >= len(tokenizer):
         raise InvalidInput(f"Token {max(body.tokens)} is none; the model's tokens are 0 to {len(tokenizer) - 1}.")
     return {"prompt": await asyncio.to_thread(tokenizer.decode, body.tokens)}
 
 
-async def _check_model(parts: Gateway, model: str | None, caller: Identity) -> None:
-    if model is not None and model not in await parts.live.names(caller):
+async def _base(parts: Gateway, model: str | None, caller: Identity) -> Base:
+    if model is None:
+        return parts.bases.first
+    listed = await parts.live.listed(caller)
+    if model not in listed:
         raise await parts.live.unknown(model, caller)
+    return parts.bases.behind(model, listed[model])

@@ -22,6 +22,11 @@ def find(parts: Gateway, turn_id: str, user: str | None) -> Turn:
 
 @router.get("/v1/turns/{turn_id}")
 async def turn(turn_id: str, parts: Parts, caller: Caller) -> dict[str, Any]:
-    """One turn, with the release that answered and everything decided on the way."""
+    """One turn, with the release that answered and everything decided on the way. Of others' turns nothing that rests on documents which
+    are not for the caller."""
     found = await asyncio.to_thread(find, parts, turn_id, None if sees_all(caller) else caller.user)
-    return found.model_dump(mode="json")
+    shown = found.shown_to(caller)
+    if not sees_all(caller):  # what was kept from the user stays so; curators see what the model wrote
+        for name in ("removed", "reasoning"):
+            (shown.get("stripped") or {}).pop(name, None)
+    return shown

@@ -7,6 +7,7 @@ answered elsewhere, or in part, its signed end-of-call report makes it a convers
 import asyncio
 import json
 import time
+from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
@@ -14,9 +15,11 @@ from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from cluster.catalog import conversations, signals
+from cluster.domain.conversations import LastTurn
 from cluster.domain.parsing import parse
 from cluster.errors import Forbidden, InvalidInput, NotFound, Unavailable, near
 from serve_app import voice
+from serve_app.ask import AUTO, Ask
 from serve_app.gateway import Gateway
 from serve_app.routes.access import Caller, Parts
 from serve_app.routes.chat import answered
@@ -77,17 +80,17 @@ async def chat(body: VoiceRequest, request: Request, parts: Parts, caller: Calle
         return await answered(parts, request, plain, plain.ask(caller))
     call = body.call.model_copy(update={"customer": body.call.customer or body.customer})
     own = voice.conversation_of(call.id)
-    owner = await asyncio.to_thread(_owner, parts, own)
+    owner, last = await asyncio.to_thread(_standing, parts, own)
     if owner not in (None, caller.user):
         raise NotFound(f"The call '{call.id}' is not yours; every call has an id of its own.")
     extension = Extension(**{**plain.treadle.model_dump(), "conversation_id": own})
     asked = plain.model_copy(update={"metadata": notes(call, given), "treadle": extension})
-    return await answered(parts, request, asked, asked.ask(caller), checked=True)
+    return await answered(parts, request, asked, replace(asked.ask(caller), last=last), checked=True)
 
 
-def _owner(parts: Gateway, conversation_id: str) -> str | None:
+def _standing(parts: Gateway, conversation_id: str) -> tuple[str | None, LastTurn | None]:
     with parts.catalog.reading() as work:
-        return conversations.owner(work, conversation_id)
+        return conversations.standing(work, conversation_id)
 
 
 class Spoken(BaseModel):
@@ -169,7 +172,8 @@ def _keep(parts: Gateway, sent: Report) -> Json:
     if sent.agent is not None and sent.agent not in live.agents:
         close = near(sent.agent, live.agents)
         raise InvalidInput(f"There is no agent '{sent.agent}'" + (f"; did you mean {' or '.join(close)}?" if close else "."))
-    card = live.agents[sent.agent] if sent.agent else live.default
+    nobody = Ask(user=parts.settings.router.voice_user, model=AUTO, messages=())
+    card = live.agents[sent.agent] if sent.agent else live.default(nobody)
     if card is None:
         raise Unavailable("There is no agent yet whose conversation the call could be; create one with: treadle agents create")
     own = voice.conversation_of(sent.call.id)

@@ -92,15 +92,16 @@ def main() -> None:
     parser.add_argument("--squad", type=Path, required=True)
     parser.add_argument("--passages", type=int, default=10_000)
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--exact", action="store_true", help="questions' vectors in float32, not as serving makes them")
     given = parser.parse_args()
     if not given.squad.is_file():
         parser.error(f"there is no file {given.squad}; give a file of questions in SQuAD's form")
     paragraphs, questions = read(given.squad)
-    embedder = Embedder()
-    vectors = embedder.embed(paragraphs)
+    embedder = Embedder(quick=not given.exact)
+    vectors = Embedder().embed(paragraphs)
     texts = [text for text, _ in questions]
     _, embedding = times(lambda text, _: list(embedder.embed([text])[0][:0]), [(text, vectors[0]) for text in texts[:200]])
-    asked = list(zip(texts, embedder.embed(texts), strict=True))
+    asked = [(text, embedder.embed([text])[0]) for text in texts]
     result: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as scratch:
         small = index_of(paragraphs, vectors, Path(scratch) / "small")

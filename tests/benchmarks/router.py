@@ -53,6 +53,7 @@ def main() -> None:
     parser.add_argument(
         "--bulk", action="store_true", help="embed the training rows in bfloat16 where the processor has tiles for it"
     )
+    parser.add_argument("--exact", action="store_true", help="questions' vectors in float32, not as serving makes them")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     taught, asked = read(parser, given.train), read(parser, given.test)
@@ -64,9 +65,9 @@ def main() -> None:
     if strange:
         parser.error(f"the test rows have the intent '{strange[0]}', which the training rows have not")
     began = time.perf_counter()
-    embedder = Embedder()
-    vectors = (Embedder(bulk=True) if given.bulk else embedder).embed([text for text, _ in taught])
-    tested = embedder.embed([text for text, _ in asked])
+    embedder = Embedder(quick=not given.exact)
+    vectors = Embedder(bulk=given.bulk).embed([text for text, _ in taught])
+    tested = np.concatenate([embedder.embed([text]) for text, _ in asked])
     embedded = time.perf_counter()
     labels = np.array([number[intent] for _, intent in taught], dtype=np.int64)
     trained = router_head.teach(names, [text for text, _ in taught], vectors, labels, RouterRecipe(), embedder.name)

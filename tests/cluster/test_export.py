@@ -3,6 +3,7 @@
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as parquet
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from cluster.domain.datasets import SftRow
 from cluster.domain.documents import Passage
+from cluster.domain.users import Access
 from cluster.errors import InvalidInput
 from cluster.export import export_rows, safe_cell
 
@@ -87,3 +89,16 @@ def test_nothing_half_written_stays(tmp_path: Path) -> None:
         export_rows(iter(ROWS), "parquet", None)
     with pytest.raises(InvalidInput, match="cannot be written"):
         export_rows(iter(ROWS), "csv", tmp_path / "no" / "such.csv")
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_who_may_read_a_passage_is_told_whichever_comes_first(tmp_path: Path, form: Any) -> None:
+    for_some = PASSAGE.model_copy(update={"readers": Access(users=("ada",))})
+    export_rows(iter([PASSAGE, for_some]), form, tmp_path / "rows")
+    if form == "csv":
+        with (tmp_path / "rows").open(newline="", encoding="utf-8") as file:
+            readers = [row["readers"] for row in csv.DictReader(file)]
+    else:
+        readers = [row["readers"] for row in parquet.read_table(tmp_path / "rows").to_pylist()]
+    assert not readers[0]
+    assert json.loads(readers[1])["users"] == ["ada"]

@@ -197,9 +197,9 @@ registry._silent_until = float("inf")
 champion, won, lost = None, 0, 0
 print("ready", flush=True)
 sys.stdin.readline()
-for turn in range(12):
+while won + lost < 24 or (not lost and won < 300):
     for version in mine:
-        registry.promote(f"linux@{version}", f"turn {turn}")
+        registry.promote(f"linux@{version}", f"after {won + lost}")
         try:
             registry.promote(f"linux@{mine[0]}", "only against my own", expected=version)
             won += 1
@@ -236,7 +236,7 @@ def test_two_processes_that_promote_at_once_take_turns(settings, artifacts, tmp_
     assert all(later.before == earlier.after for earlier, later in itertools.pairwise(moves))
     lost = sum(int(one[1]) for one in said)
     assert lost, "the two never met: the test says nothing"
-    assert all(int(won) + int(lost) == 24 for won, lost in said)
+    assert all(int(won) + int(lost) >= 24 for won, lost in said)
     decided = [(move.before, move.after) for move in moves if move.reason == "only against my own"]
     assert set(decided) <= {("0.1.1", "0.1.0"), ("0.1.3", "0.1.2")}, (
         "moved from the champion it was decided against, and from no other"

@@ -7,10 +7,11 @@ import pytest
 from cluster.artifacts import Artifacts
 from cluster.catalog import conversations, datasets, questions
 from cluster.catalog import signals as recorded
-from cluster.domain.conversations import Citation, Route, Turn
+from cluster.domain.conversations import Citation, Correction, Route, Turn
 from cluster.domain.data_recipes import SignalsRecipe
 from cluster.domain.datasets import DpoRow, RouterRow, SftRow
 from cluster.domain.signals import Signal
+from cluster.domain.users import Access
 from cluster.domain.validation import Validation
 from cluster.errors import TreadleError
 from cluster.job_run import JobRun
@@ -96,6 +97,26 @@ def test_every_kind_of_signal_becomes_what_it_should_and_the_ledger_says_so(job:
     assert [kind for kind, _ in links["sig_4_operator_note"]] == [kind for kind, _ in links["sig_2_thumb"]] == ["none"]
 
 
+def test_a_repaired_answer_becomes_a_pair_and_a_failure_alone_nothing(job: JobRun) -> None:
+    repaired = Correction(first="bad 1", failures=("tone",), reasons=("It is rude.",), kept="second")
+    keep(
+        job,
+        [turn(1).model_copy(update={"correction": repaired}), turn(2)],
+        [signal(1, "failed_validation", ["tone"]), signal(2, "failed_validation", ["length"])],
+    )
+    report = curate(job, SignalsRecipe())
+    assert report["signals"] == {"in": 2, "used": 1, "without_use": 1}
+    (made,) = report["datasets"]
+    assert made["name"] == "property-signals-dpo"
+    passages = ("The rent is 900.",)
+    assert job.artifacts.read_rows(made["uri"]) == [
+        DpoRow(question="question 1", passages=passages, chosen="answer 1", rejected="bad 1", source="turn:turn_1")
+    ]
+    with job.catalog.reading() as work:
+        links = recorded.links(work, ["sig_1_failed_validation"])
+    assert links["sig_1_failed_validation"] == [("dataset", made["ref"])]
+
+
 def test_nothing_waiting_is_no_error_and_makes_nothing(job: JobRun) -> None:
     assert curate(job, SignalsRecipe()) == {"signals": {"in": 0, "used": 0, "without_use": 0}, "datasets": [], "questions": {}}
     with job.catalog.reading() as work:
@@ -145,3 +166,14 @@ def test_a_job_that_dies_leaves_every_signal_waiting(job: JobRun, monkeypatch: p
     monkeypatch.undo()
     assert isinstance(job.artifacts, Artifacts)
     assert curate(job, SignalsRecipe())["signals"]["in"] == 2
+
+
+def test_answers_from_documents_for_some_are_trained_into_nobody(job: JobRun) -> None:
+    for_some = turn(1).passages[0].model_copy(update={"readers": Access(users=("ann",))})
+    restricted = [turn(n).model_copy(update={"passages": (for_some,)}) for n in (1, 2)]
+    keep(job, restricted, [signal(1, "ideal_answer", "better"), signal(2, "right_agent", "linux")])
+    report = curate(job, SignalsRecipe())
+    assert [one["name"] for one in report["datasets"]] == ["signals-router"]
+    assert report["questions"] == {}
+    with job.catalog.reading() as work:
+        assert recorded.links(work, ["sig_1_ideal_answer"])["sig_1_ideal_answer"] == [("none", module.RESTRICTED)]

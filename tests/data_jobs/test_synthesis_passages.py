@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from cluster.domain.documents import Passage
+from cluster.domain.users import Access
 from data_jobs.synthesis_passages import chosen, in_turn
 
 TEXT = "One sentence stands here. Another one goes on\nand on.\n\nA new block begins. It ends."
@@ -30,11 +31,12 @@ def test_a_start_is_whole_after_a_sentence_or_a_blank_line() -> None:
     )  # its own document's is not there
 
 
-def test_short_and_repeated_passages_are_left_out_and_counted() -> None:
-    several = [*passages("a", (0, 25), (0, 3)), *passages("b", (0, 25))]
+def test_short_repeated_and_restricted_passages_are_left_out_and_counted() -> None:
+    for_some = passages("c", (0, 40))[0].model_copy(update={"readers": Access(roles=("curator",))})
+    several = [*passages("a", (0, 25), (0, 3)), *passages("b", (0, 25)), for_some]
     kept, skipped = chosen(several, 10, 7)
     assert [one.passage.id for one in kept] == ["a.0"]
-    assert skipped == {"too_short": 1, "same_text": 1}
+    assert skipped == {"too_short": 1, "same_text": 1, "restricted": 1}
 
 
 def test_documents_take_turns_and_the_seed_shuffles_inside_them() -> None:

@@ -19,8 +19,9 @@ from cluster.domain.documents import CorpusVersion, Document, Passage
 from cluster.embedding import Embedder
 from cluster.errors import Conflict, InvalidInput, RecipeError, Unavailable
 from cluster.job_run import JobRun
+from cluster.model_roles import ModelRole
 from cluster.passage_index import build
-from cluster.settings import ROOT, ModelRole
+from cluster.settings import ROOT
 from data_jobs.chunk import chunk
 from data_jobs.synthesis_journal import Journal
 from data_jobs.synthesise import asked_endpoint, synthesise

@@ -18,8 +18,10 @@ from cluster.domain.users import Role, new_key
 from cluster.domain.validation import PatternRule
 from cluster.embedding import Embedder
 from cluster.settings import Settings
+from serve_app.back_pressure import Bounded, Room
+from serve_app.bases import Base, Bases, open_tokenizer
 from serve_app.engine import GenerationRequest, ScriptedEngine
-from serve_app.gateway import Gateway, build_app, open_tokenizer
+from serve_app.gateway import Gateway, build_app
 
 CARDS = (
     Agent(name="linux", prompt="Write one shell command.", default=True, generation=GenerationSettings(max_tokens=32)),
@@ -42,6 +44,17 @@ def tokenizer(location: str) -> Any:
     return open_tokenizer(location)
 
 
+def only(settings: Settings, engine: ScriptedEngine) -> Bases:
+    """The first base alone, on this engine."""
+    role, room = settings.models.base, Room(settings.router.most_at_once)
+    return Bases([Base(role, Bounded(engine, room), tokenizer(role.location), settings.engine.max_model_len)], room)
+
+
+def gateway(settings: Settings, engine: ScriptedEngine) -> Gateway:
+    """One replica on this engine."""
+    return Gateway(settings, only(settings, engine), embedder())
+
+
 def say_who(request: GenerationRequest) -> str:
     """The script: says which adapter speaks and how long its prompt was, so that both can be asserted."""
     return f"{request.adapter or 'base'} heard {len(request.prompt_ids)} tokens"
@@ -50,10 +63,12 @@ def say_who(request: GenerationRequest) -> str:
 class House:
     """One service with its catalog, and keys for people of each role."""
 
-    def __init__(self, settings: Settings, catalog: Catalog, artifacts: Artifacts, scratch: Path) -> None:
-        self.settings, self.catalog, self.artifacts, self._scratch = settings, catalog, artifacts, scratch
+    def __init__(
+        self, settings: Settings, catalog: Catalog, artifacts: Artifacts, scratch: Path, bases: Bases | None = None
+    ) -> None:
+        self.settings, self.catalog, self.artifacts, self.scratch = settings, catalog, artifacts, scratch
         self.engine = ScriptedEngine(say_who)
-        self.gateway = Gateway(settings, self.engine, tokenizer(settings.models.base.location), embedder())
+        self.gateway = Gateway(settings, bases or only(settings, self.engine), embedder())
         self.app = build_app(self.gateway)
 
     def key(self, user: str, role: Role = "user") -> str:
@@ -65,6 +80,13 @@ class House:
     def client(self, user: str = "ada", role: Role = "user", key: str | None = None) -> httpx.AsyncClient:
         headers = {"Authorization": f"Bearer {key or self.key(user, role)}"}
         return httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url="http://treadle", headers=headers)
+
+    def speaks(self, engine: ScriptedEngine) -> ScriptedEngine:
+        """Another engine answers from now on."""
+        self.engine = engine
+        bases = self.gateway.bases
+        bases.first.engine = Bounded(engine, bases.room)
+        return engine
 
     def card(self, name: str) -> Agent:
         """One more agent."""
@@ -84,7 +106,7 @@ class House:
 
     def release(self, agent: str, version: str, champion: bool = True, **changes: Any) -> Release:
         """Record a release (its adapter is a file that nobody reads here) and make it the champion."""
-        place = self._scratch / f"{agent}-{version}"
+        place = self.scratch / f"{agent}-{version}"
         place.mkdir()
         (place / "adapter_config.json").write_text(f'{{"r": 8, "of": "{agent}@{version}"}}')
         bundle = self.artifacts.publish("adapter", place)
@@ -123,7 +145,21 @@ async def house(settings: Settings, catalog: Catalog, artifacts: Artifacts, tmp_
         for card in CARDS:
             agents.save(work, card)
     made = House(settings, catalog, artifacts, tmp_path)
-    await made.gateway.live.look()
+    await made.gateway.following.look()
     made.gateway.ready = True
     yield made
     await made.gateway.close()
+
+
+@pytest.fixture
+async def talk(house: House, tmp_path: Path) -> House:
+    """A house whose router's head is live, and whose agents have names for people."""
+    from tests.serve_app.test_routing import write_head  # it imports from here
+
+    bundle = house.artifacts.publish("adapter", write_head(tmp_path / "head"))
+    house.release("router", "0.1.0", adapter_uri=bundle.uri, adapter_digest=bundle.digest)
+    with house.catalog.transaction() as work:
+        for card, title in zip(CARDS, ("Linux helper", "Property support", "Python helper"), strict=True):
+            agents.save(work, card.model_copy(update={"display_name": title, "description": f"For {card.name}."}))
+    await house.gateway.following.look()
+    return house

@@ -89,6 +89,11 @@ TABLE = [
     Row("GET", "/v1/agents/linux", None, EVERYBODY, "read"),
     Row("GET", "/v1/agents/private", None, (404, 404, 404, 200), "read"),
     Row("PATCH", "/v1/agents/linux", {"preload": True}, ADMINS, "admin"),
+    Row("GET", "/v1/experiments", None, (403, 403, 200, 200), "read"),
+    Row("POST", "/v1/experiments", {"challenger": "linux@9.9.9"}, (403, 403, 404, 404), "signals"),
+    Row("GET", "/v1/experiments/none", None, (403, 403, 404, 404), "read"),
+    Row("GET", "/v1/experiments/none/answers", None, (403, 403, 404, 404), "read"),
+    Row("POST", "/v1/experiments/none/stop", {}, (403, 403, 404, 404), "signals"),
     Row("GET", "/v1/settings", None, ADMINS, "admin"),
     Row("PUT", "/v1/settings", {}, ADMINS, "admin"),
 ]
@@ -156,7 +161,7 @@ async def peopled(house: House) -> House:
     house.card("private")
     async with house.client("root", "admin") as root:
         assert (await root.patch("/v1/agents/private", json={"access": {"users": ["zoe"]}})).status_code == 200
-    await house.gateway.live.look()
+    await house.gateway.following.look()
     return house
 
 

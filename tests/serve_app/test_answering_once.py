@@ -12,8 +12,8 @@ from cluster.catalog import answered_once, conversations, forgotten
 from cluster.domain.base import now
 from cluster.errors import Unavailable
 from serve_app.engine import ScriptedEngine
-from serve_app.gateway import Gateway, build_app
-from tests.serve_app.conftest import House, chat, embedder, tokenizer
+from serve_app.gateway import build_app
+from tests.serve_app.conftest import House, chat, gateway
 
 PATH = "/v1/chat/completions"
 KEY = {"Idempotency-Key": "order-17"}
@@ -21,9 +21,8 @@ KEY = {"Idempotency-Key": "order-17"}
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_the_same_key_gets_the_same_answer_and_one_turn_from_any_replica(house: House, stream: bool) -> None:
-    base = house.settings.models.base.location
-    other = Gateway(house.settings, ScriptedEngine(lambda _: "something else"), tokenizer(base), embedder())
-    await other.live.look()
+    other = gateway(house.settings, ScriptedEngine(lambda _: "something else"))
+    await other.following.look()
     headers = {"Authorization": f"Bearer {house.key('ada')}", **KEY}
     first_client = httpx.AsyncClient(transport=httpx.ASGITransport(house.app), base_url="http://a", headers=headers)
     second_client = httpx.AsyncClient(transport=httpx.ASGITransport(build_app(other)), base_url="http://b", headers=headers)
@@ -52,7 +51,7 @@ async def test_a_key_stands_for_one_request_of_one_user(house: House) -> None:
 
 
 async def test_a_request_under_way_is_not_answered_twice(house: House) -> None:
-    house.gateway.answering.engine = ScriptedEngine(lambda _: "word " * 20, pause=0.02)
+    house.speaks(ScriptedEngine(lambda _: "word " * 20, pause=0.02))
     async with house.client() as client:
         both = await asyncio.gather(*(client.post(PATH, json=chat("linux"), headers=KEY) for _ in range(2)))
         after = await client.post(PATH, json=chat("linux"), headers=KEY)
@@ -104,7 +103,7 @@ async def served(house: House) -> tuple[uvicorn.Server, asyncio.Task[None], str]
     ],
 )
 async def test_generation_ends_when_its_client_goes_away(house: House, path: str, body: dict[str, Any]) -> None:
-    engine = house.gateway.answering.engine = ScriptedEngine(lambda _: "word " * 600, pause=0.1)
+    engine = house.speaks(ScriptedEngine(lambda _: "word " * 600, pause=0.1))
     server, task, url = await served(house)
     try:
         headers = {"Authorization": f"Bearer {house.key('ada')}"}

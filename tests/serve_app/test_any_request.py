@@ -75,7 +75,7 @@ def on_loop(settings: Settings, catalog: Catalog, artifacts: Artifacts, tmp_path
             for card in CARDS:
                 agents.save(work, card)
         house = House(settings, catalog, artifacts, tmp_path)
-        await house.gateway.live.look()
+        await house.gateway.following.look()
         return house
 
     loop = Loop(made)

@@ -20,7 +20,7 @@ def events(text: str) -> list[Any]:
 
 async def test_an_answer_has_openais_shape_and_a_treadle_object(house: House) -> None:
     house.release("linux", "0.1.0")
-    await house.gateway.live.look()
+    await house.gateway.following.look()
     async with house.client() as client:
         answer = (await client.post("/v1/chat/completions", json=chat("linux"))).json()
     card = house.gateway.live.agents["linux"]
@@ -33,7 +33,8 @@ async def test_an_answer_has_openais_shape_and_a_treadle_object(house: House) ->
     about = answer["treadle"]
     assert (about["agent"], about["release"]) == ("linux", "linux@0.1.0")
     assert about["route"]["chosen_by"] == "caller"
-    assert about["validation"] == {"passed": True, "failures": []}
+    assert about["validation"] == {"passed": True, "failures": [], "reasons": []}
+    assert (about["stripped"], about["confidence"]) == ([], 1.0)
     with house.catalog.reading() as work:
         turn = conversations.turn(work, about["turn_id"], "ada")
     assert (turn.answer, turn.release, turn.conversation_id) == (
@@ -71,7 +72,7 @@ async def test_auto_without_a_head_is_answered_by_the_default_agent(house: House
     async with house.client() as client:
         about = (await client.post("/v1/chat/completions", json=chat("auto"))).json()["treadle"]
     assert about["release"] == "linux@base"
-    assert about["route"] == {"agent": "linux", "scores": {}, "out_of_scope": False, "chosen_by": "default", "head": None}
+    assert {key: value for key, value in about["route"].items() if value} == {"agent": "linux", "chosen_by": "default"}
 
 
 async def test_the_bare_base_gets_the_clients_own_messages_and_leaves_no_turn(house: House) -> None:
@@ -101,9 +102,10 @@ async def test_history_is_rendered_and_a_clients_system_message_does_not_replace
 async def test_a_broken_rule_is_a_signal_and_a_kept_one_is_not(house: House) -> None:
     async with house.client() as client:
         broken = (await client.post("/v1/chat/completions", json=chat("property"))).json()["treadle"]
-        house.gateway.answering.engine = ScriptedEngine(lambda _: "We come within 2 days.")
+        house.speaks(ScriptedEngine(lambda _: "We come within 2 days."))
         kept = (await client.post("/v1/chat/completions", json=chat("property"))).json()["treadle"]
-    assert broken["validation"] == {"passed": False, "failures": ["timeline"]}
+    reason = "The answer lacks what the rule 'timeline' asks for."
+    assert broken["validation"] == {"passed": False, "failures": ["timeline"], "reasons": [reason]}
     assert kept["validation"]["passed"]
     with house.catalog.reading() as work:
         found = signals.of_turns(work, [broken["turn_id"], kept["turn_id"]])

@@ -3,13 +3,16 @@
 import pytest
 import torch
 
-from serve_app.cpu_lora import add_delta, grouping
+from serve_app.cpu_lora import add_delta, grouping, lay_transposed
 
 
 @pytest.mark.parametrize("slots", [[0, 0, 1, 1], [0, 1, 0, 2, 1], [-1, 0, -1], [-1, -1], [2], [0, 0, 0], [2, 1, 0, -1, 1, 1, 1]])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("few", [1, 2, 4], ids="few-{}".format)
-def test_every_token_gets_its_own_adapter_and_others_none(slots: list[int], dtype: torch.dtype, few: int) -> None:
+@pytest.mark.parametrize("transposed", [False, True])
+def test_every_token_gets_its_own_adapter_and_others_none(
+    slots: list[int], dtype: torch.dtype, few: int, transposed: bool
+) -> None:
     torch.manual_seed(0)
     tokens, wide, rank, out = len(slots), 12, 4, 10
     x, y = torch.randn(tokens, wide, dtype=dtype), torch.randn(tokens, out, dtype=dtype)
@@ -21,9 +24,13 @@ def test_every_token_gets_its_own_adapter_and_others_none(slots: list[int], dtyp
             low = a[slot, 0].float() @ x[token].float()
             expected[token, :6] += 0.5 * (b[0][slot, 0].float() @ low)
             expected[token, 6:] += 0.5 * (b[1][slot, 0].float() @ low)
+    if transposed:
+        for one in (a, *b):
+            lay_transposed(one)
     where = grouping(torch.tensor(slots), few, many=1)
+    room = torch.zeros(3, 1, 2, wide, dtype=dtype), torch.zeros(3, 1, 4, 2, dtype=dtype)
     add_delta(y, x, a, b[0], 0.5, where, 0, 6)
-    add_delta(y, x, a, b[1], 0.5, where, 6, 4)
+    add_delta(y, x, torch.cat([a, room[0]], 2), torch.cat([b[1], room[1]], 3), 0.5, where, 6, 4, rank)
     tolerance = 1e-5 if dtype == torch.float32 else 0.3
     torch.testing.assert_close(y.float(), expected, atol=tolerance, rtol=tolerance)
 
@@ -34,12 +41,28 @@ def test_rows_that_lie_together_are_a_slice() -> None:
     assert isinstance(scattered.groups[0][1], torch.Tensor)
 
 
-def test_only_many_adapters_with_few_rows_are_batched() -> None:
+def test_only_many_adapters_with_few_rows_become_bags() -> None:
     slots = torch.tensor([5, 0, 0, 0, 0, 3, -1, 3])
     found = grouping(slots, few=4, many=2)
     assert found.groups == [(0, slice(1, 5))]
-    assert found.batched is not None
-    named = zip(found.batched.tolist(), *(one.tolist() for one in found.places), strict=True)
-    assert sorted(named) == [(0, 5, 0), (5, 3, 0), (7, 3, 1)]
-    assert found.depth == 2
-    assert grouping(slots, few=4, many=3).batched is None
+    assert isinstance(found.bags, torch.Tensor)
+    assert dict(zip(found.bags.tolist(), found.slots.tolist(), strict=True)) == {0: 5, 5: 3, 7: 3}
+    entries, begins = found.entries(10, 2)
+    assert sorted(entries.tolist()) == sorted([50, 51, 30, 31, 30, 31])
+    assert begins.tolist() == [0, 2, 4]
+    assert grouping(slots, few=4, many=3).bags is None
+    assert grouping(torch.tensor([4, 2, 7, 2]), few=4, many=3).bags == slice(0, 4)
+
+
+def test_lying_transposed_changes_where_numbers_lie_and_nothing_else() -> None:
+    weights = torch.randn(3, 1, 4, 6)
+    same, before = weights, weights.clone()
+    lay_transposed(weights)
+    torch.testing.assert_close(weights, before)
+    assert weights is same
+    assert weights.stride() == (24, 24, 1, 4)
+    place = weights.data_ptr()
+    lay_transposed(weights)
+    assert weights.data_ptr() == place
+    weights[1, 0, :2, :3].copy_(torch.zeros(2, 3))
+    assert weights[1].count_nonzero() == 24 - 6

@@ -47,7 +47,7 @@ async def test_an_attack_in_an_earlier_message_is_refused_too(house: House) -> N
 
 @pytest.mark.parametrize("more", [{"n": 3}, {"logprobs": True, "top_logprobs": 1}, {"n": 2, "logprobs": True}], ids=str)
 async def test_no_way_of_asking_gets_around_the_guard_on_answers(house: House, more: dict[str, Any]) -> None:
-    house.gateway.answering.engine = ScriptedEngine(lambda _: "Done ![.](https://collect.example.net/p?q=1) so far.")
+    house.speaks(ScriptedEngine(lambda _: "Done ![.](https://collect.example.net/p?q=1) so far."))
     async with house.client() as client:
         answer = (await client.post("/v1/chat/completions", json=chat("linux", **more))).json()
     assert len(answer["choices"]) == more.get("n", 1)
@@ -57,7 +57,7 @@ async def test_no_way_of_asking_gets_around_the_guard_on_answers(house: House, m
 
 
 async def test_an_answer_that_leaks_is_withheld_and_one_with_a_strange_image_loses_it(house: House) -> None:
-    house.gateway.answering.engine = ScriptedEngine(lambda _: "Done ![.](https://collect.example.net/p?q=1) so far.")
+    house.speaks(ScriptedEngine(lambda _: "Done ![.](https://collect.example.net/p?q=1) so far."))
     async with house.client() as client:
         answer = (await client.post("/v1/chat/completions", json=chat("linux"))).json()
     assert answer["choices"][0]["message"]["content"] == f"Done ![.]({leaks.REMOVED}) so far."
@@ -71,7 +71,7 @@ async def test_an_answer_that_leaks_is_withheld_and_one_with_a_strange_image_los
 
 async def test_a_streamed_answer_is_flagged_at_its_end(house: House) -> None:
     said = "Done ![.](https://collect.example.net/p?q=1) so far."
-    house.gateway.answering.engine = ScriptedEngine(lambda _: said)
+    house.speaks(ScriptedEngine(lambda _: said))
     async with house.client() as client:
         answer = await client.post("/v1/chat/completions", json=chat("linux", stream=True))
     assert "collect.example.net" in answer.text
@@ -150,7 +150,7 @@ async def test_a_released_classifier_is_taken_into_use_and_given_up(house: House
     async with house.client() as client:
         assert (await client.post("/v1/chat/completions", json=chat("linux", "xyzzy"))).status_code == 200
         house.release(GUARD, "0.1.0", adapter_uri=published.uri, adapter_digest=published.digest)
-        await house.gateway.live.look()
+        await house.gateway.following.look()
         assert house.gateway.live.problems == {}
         refused = await client.post("/v1/chat/completions", json=chat("linux", "xyzzy"))
         assert refused.status_code == 400
@@ -160,7 +160,7 @@ async def test_a_released_classifier_is_taken_into_use_and_given_up(house: House
 
 async def test_a_classifier_that_cannot_be_read_leaves_the_one_before(house: House) -> None:
     house.release(GUARD, "0.1.0")
-    await house.gateway.live.look()
+    await house.gateway.following.look()
     assert "guard@0.1.0 cannot be read" in house.gateway.live.problems[GUARD]
     assert not house.gateway.answering.guard.classified
     async with house.client() as client:

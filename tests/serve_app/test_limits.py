@@ -5,9 +5,8 @@ import pytest
 from cluster.catalog import Catalog
 from cluster.errors import TooMany
 from cluster.settings import LimitSettings, Settings
-from serve_app.gateway import Gateway
 from serve_app.limits import Limits
-from tests.serve_app.conftest import House, chat, embedder, tokenizer
+from tests.serve_app.conftest import House, chat, gateway
 
 NOON = 1_800_000_000.0 - 1_800_000_000 % 86_400 + 12 * 3600
 
@@ -90,7 +89,7 @@ async def test_too_many_requests_are_a_429_with_retry_after(house: House) -> Non
 
 async def test_two_gateways_share_a_users_minute(house: House) -> None:
     limited(house, requests_per_minute=4)
-    other = Gateway(house.gateway.settings, house.engine, tokenizer(house.settings.models.base.location), embedder())
+    other = gateway(house.gateway.settings, house.engine)
     async with house.client("ada") as client:
         for _ in range(4):
             assert (await client.get("/v1/models")).status_code == 200

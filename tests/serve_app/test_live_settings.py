@@ -7,15 +7,14 @@ import pytest
 
 from cluster.catalog import audit
 from serve_app.engine import GenerationRequest
-from serve_app.gateway import Gateway
-from tests.serve_app.conftest import House, chat, embedder, tokenizer
+from tests.serve_app.conftest import House, chat, gateway
 
 
 async def change(house: House, agent: str, **settings: Any) -> dict[str, Any]:
     async with house.client("root", "admin") as root:
         answer = await root.patch(f"/v1/agents/{agent}", json=settings)
     assert answer.status_code == 200, answer.text
-    await house.gateway.live.look()
+    await house.gateway.following.look()
     shown: dict[str, Any] = answer.json()
     return shown
 
@@ -27,7 +26,7 @@ async def ids(house: House, user: str = "ada") -> list[str]:
 
 async def test_every_replica_takes_them_over_by_itself(house: House) -> None:
     assert house.settings.router.follow_seconds <= 0.5, "a look must begin twice a second for changes to be in force within one"
-    other = Gateway(house.settings, house.engine, tokenizer(house.settings.models.base.location), embedder())
+    other = gateway(house.settings, house.engine)
     replicas = [house.gateway, other]
     for replica in replicas:
         await replica.follow()
@@ -50,7 +49,7 @@ async def test_generation_settings_hold_for_the_agents_name_and_not_for_a_releas
         seen.append(request)
         return spoken(request)
 
-    house.gateway.answering.engine.generate = listening  # type: ignore[method-assign]
+    house.gateway.bases.first.engine.generate = listening  # type: ignore[method-assign]
     async with house.client() as client:
         for model in ("linux", "auto", "linux@0.1.0"):
             assert (await client.post("/v1/chat/completions", json=chat(model))).status_code == 200
@@ -80,7 +79,7 @@ async def test_an_agent_that_is_not_visible_answers_to_its_name_and_to_nothing_e
 
 async def test_an_agent_of_others_is_as_if_it_were_not_there(house: House) -> None:
     house.release("property", "0.1.0")
-    await house.gateway.live.look()
+    await house.gateway.following.look()
     await change(house, "property", access={"users": ["zoe"], "roles": ["curator"]})
     async with house.client("ada") as ada:
         for model in ("property", "property@0.1.0", "property@base", "property@champion"):
@@ -119,7 +118,7 @@ async def test_the_default_agent_can_be_another(house: House) -> None:
     async with house.client("root", "admin") as root:
         assert (await root.put("/v1/settings", json={"default_agent": "nobody"})).status_code == 404
         assert (await root.put("/v1/settings", json={"default_agent": "python"})).status_code == 200
-        await house.gateway.live.look()
+        await house.gateway.following.look()
         assert (await root.post("/v1/chat/completions", json=chat("auto"))).json()["treadle"]["agent"] == "python"
         assert (await root.get("/v1/settings")).json()["default_agent"] == "python"
 
@@ -127,7 +126,7 @@ async def test_the_default_agent_can_be_another(house: House) -> None:
 async def test_a_champion_that_is_not_preloaded_is_loaded_when_it_is_asked_for(house: House) -> None:
     await change(house, "linux", preload=False)
     house.release("linux", "0.1.0")
-    await house.gateway.live.look()
+    await house.gateway.following.look()
     assert house.engine.loaded == []
     async with house.client() as client:
         answer = (await client.post("/v1/chat/completions", json=chat("linux"))).json()

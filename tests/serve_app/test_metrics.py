@@ -9,9 +9,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from cluster.catalog import meters
 from cluster.domain.base import now
 from serve_app.engine import ScriptedEngine
-from serve_app.gateway import Gateway, build_app
+from serve_app.gateway import build_app
 from serve_app.meters import MeterBook, Meters
-from tests.serve_app.conftest import House, chat, embedder, tokenizer
+from tests.serve_app.conftest import House, chat, gateway
 
 
 def read(text: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
@@ -31,10 +31,8 @@ async def metrics(client: httpx.AsyncClient) -> dict[tuple[str, tuple[tuple[str,
 
 
 async def test_what_is_asked_of_any_replica_is_in_the_metrics_of_all(house: House) -> None:
-    other = Gateway(
-        house.settings, ScriptedEngine(lambda _: "no timeline"), tokenizer(house.settings.models.base.location), embedder()
-    )
-    await other.live.look()
+    other = gateway(house.settings, ScriptedEngine(lambda _: "no timeline"))
+    await other.following.look()
     key = house.key("carol", "curator")
     second = httpx.AsyncClient(
         transport=httpx.ASGITransport(build_app(other)), base_url="http://b", headers={"Authorization": f"Bearer {key}"}
@@ -101,13 +99,14 @@ async def test_metrics_and_details_are_not_for_everybody(house: House) -> None:
         assert (await curator.get("/health/detailed")).status_code == 403
         assert (await curator.get("/metrics")).status_code == 200
         found = (await admin.get("/health/detailed")).json()
-    assert found["engine"] == {"running": 0, "written": 0, "adapters": []}
+    assert found["engine"] == {"running": 0, "written": 0, "adapters": [], "quarantined": {}}
+    assert found["bases"] == {"starter": found["engine"]}
     assert found["agents"] == {"linux": "linux@base", "property": "property@base", "python": "python@base"}
 
 
 async def test_ready_only_when_the_champions_are_warm(house: House) -> None:
     house.release("linux", "0.1.0")
-    cold = Gateway(house.settings, house.engine, tokenizer(house.settings.models.base.location), embedder())
+    cold = gateway(house.settings, house.engine)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(build_app(cold)), base_url="http://treadle") as anybody:
         assert (await anybody.get("/health")).status_code == 200
         assert (await anybody.get("/health/ready")).status_code == 503

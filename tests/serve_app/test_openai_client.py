@@ -188,7 +188,7 @@ def tooled(house: House) -> House:
     """A house whose base has tools in its template, and calls one whenever it may."""
     base = copy.copy(tokenizer(house.settings.models.base.location))
     base.chat_template = TOOLS_TEMPLATE
-    house.gateway.answering.tokenizer = base
+    house.gateway.bases.first.tokenizer = base
 
     def script(request: GenerationRequest) -> str:
         form = (request.extra or {}).get("structured_outputs", {}).get("json", {})
@@ -199,7 +199,7 @@ def tooled(house: House) -> House:
         prompt = base.decode(request.prompt_ids)
         return "It rains." if "tool:" in prompt or "<tools>" not in prompt else '{"name":"weather","arguments":{"city":"Bern"}}'
 
-    house.engine = house.gateway.answering.engine = ScriptedEngine(script)
+    house.speaks(ScriptedEngine(script))
     return house
 
 
@@ -242,7 +242,7 @@ async def test_the_result_of_a_tool_is_answered_and_recorded_as_an_answer_to_the
 
 async def test_completions_continue_texts_and_token_ids_without_a_card_or_a_turn(house: House) -> None:
     house.release("linux", "0.1.0")
-    await house.gateway.live.look()
+    await house.gateway.following.look()
     base = tokenizer(house.settings.models.base.location)
     async with house.openai() as client:
         answer = await client.completions.create(model="linux", prompt=["one two", "three"], n=2, seed=1, logprobs=1)
@@ -331,7 +331,7 @@ async def test_a_bug_is_a_500_in_openais_shape(house: House) -> None:
     def broken(_: GenerationRequest) -> str:
         raise LookupError("a bug")
 
-    house.gateway.answering.engine = ScriptedEngine(broken)
+    house.speaks(ScriptedEngine(broken))
     transport = httpx.ASGITransport(house.app, raise_app_exceptions=False)
     headers = {"Authorization": f"Bearer {house.key('ada')}"}
     async with httpx.AsyncClient(transport=transport, base_url="http://treadle", headers=headers) as client:

@@ -5,7 +5,7 @@ import pytest
 from cluster.domain.agents import Agent
 from cluster.domain.conversations import Citation, Message
 from cluster.domain.prompts import as_dicts, prompt_ids, render, training_ids
-from serve_app.answering import Ask
+from serve_app.ask import Ask
 from serve_app.engine import GenerationRequest, ScriptedEngine
 from tests.serve_app.conftest import House, tokenizer
 
@@ -44,7 +44,7 @@ async def test_serving_training_and_evaluating_agree(
         )
 
     answering = house.gateway.answering
-    answering.engine = ScriptedEngine(listen)
+    house.speaks(ScriptedEngine(listen))
     monkeypatch.setattr(answering, "_passages", found)  # which passages are found is not compared here
     house.gateway.live.agents["linux"] = Agent(name="linux", prompt=prompt)
     ask = Ask(user="ada", model="linux", messages=(*history, Message(role="user", content=question)), record=False)

@@ -8,92 +8,36 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import openai
 import pytest
 
 from cluster import ray_lifecycle
-from cluster.access import own_key
 from cluster.artifacts import Artifacts
 from cluster.base_model import base_digest
 from cluster.catalog import Catalog, agents, releases
-from cluster.domain.agents import Agent, GenerationSettings
-from cluster.domain.releases import CHAMPION, Release
+from cluster.domain.agents import Agent
+from cluster.domain.releases import CHAMPION
+from cluster.domain.validation import PatternRule
 from cluster.errors import Unavailable
-from cluster.settings import Settings, load_settings
+from cluster.settings import load_settings
+from tests.serve_app.other_base import other_base
+from tests.serve_app.real_service import SETTINGS, Service, adapter, models_with, release, spoilt
 from tests.serve_app.test_api_page import SECRET, run_examples
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(900)]
 
 NAMES = ("linux", "property", "python")
+SPOILT = ("nan", "torn", "wide")
+SPARE = 7
+"""Releases beyond the four adapters that the engine holds."""
 QUESTIONS = ("list the files", "Repeat: plum zq81 north", "When does the office open?", "Write a line about seven boats.")
-SETTINGS = """
-profile: laptop
-profiles:
-  laptop:
-    ray: {logical_cpus: 8, object_store_gib: 0.3, gcs_port: 0, dashboard_port: 0}
-    serve: {port: 0}
-    mlflow: {port: 0}
-    engine: {dtype: float32, kv_cache_gib: 0.25, max_lora_rank: 16, max_loras: 3, cpus: 1}
-    router: {voice_secret: %s}
-"""
-
-
-def adapter(base: str, seed: int, place: Path, rank: int = 8, scale: float = 0.8) -> Path:
-    """A LoRA with random A and B: it says nonsense, but its own."""
-    import torch
-    from peft import LoraConfig, get_peft_model
-    from transformers import AutoModelForCausalLM
-
-    torch.manual_seed(seed)
-    targets = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-    model = get_peft_model(AutoModelForCausalLM.from_pretrained(base), LoraConfig(r=rank, lora_alpha=16, target_modules=targets))
-    for name, weights in model.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(weights, std=scale)
-    model.save_pretrained(place)
-    return place
-
-
-def release(settings: Settings, artifacts: Artifacts, directory: Path, agent: str, version: str, **changes: Any) -> Release:
-    bundle = artifacts.publish("adapter", directory)
-    card = Agent(name=agent, prompt=f"You are the {agent} helper.", generation=GenerationSettings(max_tokens=16))
-    whole = {
-        "agent": agent,
-        "version": version,
-        "card": card,
-        "adapter_uri": bundle.uri,
-        "adapter_digest": bundle.digest,
-        "base_model": "starter",
-        "base_digest": base_digest(settings.models.base),
-    }
-    return Release.model_validate({**whole, **changes})
-
-
-class Service:
-    """The running application, as the tests ask it."""
-
-    def __init__(self, settings: Settings, catalog: Catalog) -> None:
-        self.settings, self.catalog = settings, catalog
-        self.url = ray_lifecycle.connection(settings).serve
-        self.key = own_key(settings, catalog)
-        self.headers = {"Authorization": f"Bearer {self.key}"}
-
-    def openai(self) -> openai.OpenAI:
-        return openai.OpenAI(base_url=f"{self.url}/v1", api_key=self.key, max_retries=0)
-
-    def client(self) -> httpx.AsyncClient:
-        return httpx.AsyncClient(base_url=self.url, headers=self.headers, timeout=120)
-
-    async def ask(self, client: httpx.AsyncClient, model: str, question: str = "list the files", **more: Any) -> httpx.Response:
-        body = {"model": model, "messages": [{"role": "user", "content": question}], "treadle": {"record": False}, **more}
-        return await client.post("/v1/chat/completions", json=body)
 
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     patch = pytest.MonkeyPatch()
     home = tmp_path_factory.mktemp("serve")
-    (home / "treadle.yaml").write_text(SETTINGS % SECRET)
+    models = models_with(other_base("models/starter", home / "other"), home / "models.yaml")
+    (home / "treadle.yaml").write_text(SETTINGS % (models, SECRET))
     patch.setenv("TREADLE_HOME", str(home / "home"))
     patch.setenv("TREADLE_SETTINGS", str(home / "treadle.yaml"))
     for name in ("TREADLE_CATALOG_URL", "TREADLE_ARTIFACTS_URL", "TREADLE_MLFLOW_URL", "TREADLE_PROFILE"):
@@ -109,6 +53,15 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     broad = adapter(settings.models.base.location, 10, home / "broad", rank=32)
     made.append(release(settings, artifacts, broad, "python", "0.2.0"))
     made.append(release(settings, artifacts, home / "python", "python", "0.3.0", base_digest="0" * 64))
+    for number, how in enumerate(SPOILT):
+        made.append(release(settings, artifacts, spoilt(home / "python", home / how, how), "python", f"0.4.{number}"))
+    for number in range(SPARE):
+        place = adapter(settings.models.base.location, 30 + number, home / f"spare{number}")
+        made.append(release(settings, artifacts, place, "spare", f"0.3.{number}"))
+    role = settings.bases[1]
+    for version, seed in (("0.1.0", 50), ("0.2.0", 51)):
+        changes = {"base_model": role.name, "base_digest": base_digest(role)}
+        made.append(release(settings, artifacts, adapter(role.location, seed, home / version), "abroad", version, **changes))
     with catalog.transaction() as work:
         for one in made:
             releases.add(work, one)
@@ -180,6 +133,107 @@ async def test_unknown_models_and_unusable_adapters_are_one_clear_error_each(ser
     assert fine.status_code == 200
 
 
+async def test_one_bad_adapter_among_good_ones_fails_alone_and_is_not_tried_for_each_request(service: Service) -> None:
+    named = {"python@0.4.0": "are not all numbers", "python@0.4.1": "cannot be read", "python@0.4.2": "cannot be loaded"}
+    async with service.client() as client:
+        before = [text_of(await service.ask(client, name)) for name in NAMES]
+        models = [*named, *NAMES] * 4
+        answers = await asyncio.gather(
+            *(service.ask(client, model, stream=number % 2 == 1) for number, model in enumerate(models))
+        )
+        for model, answer in zip(models, answers, strict=True):
+            assert answer.status_code == (400 if model in named else 200), (model, answer.text)
+            if model in named:
+                said = answer.json()["error"]["message"]
+                assert model in said
+                assert named[model] in said
+                assert "\n" not in said
+        assert [text_of(await service.ask(client, name)) for name in NAMES] == before
+        aside = (await client.get("/health/detailed")).json()["engine"]["quarantined"]
+    assert {model for model in aside if model in named} == set(named)
+
+
+async def test_a_changed_byte_in_the_artifact_store_is_refused_until_it_is_restored(service: Service) -> None:
+    with service.catalog.reading() as work:
+        held = releases.get(work, "spare@0.3.0")
+    file = Path(held.adapter_uri) / "adapter_model.safetensors"
+    whole = file.read_bytes()
+    async with service.client() as client:
+        try:
+            file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+            refused = await service.ask(client, "spare@0.3.0")
+        finally:
+            file.write_bytes(whole)
+        assert refused.status_code == 500
+        assert "adapter_model.safetensors of the bundle at" in refused.json()["error"]["message"]
+        at_once = await service.ask(client, "spare@0.3.0")
+        assert at_once.json() == refused.json(), "it is set aside for a while, not read again for each request"
+        assert (await service.ask(client, "linux")).status_code == 200
+        async with asyncio.timeout(60):
+            while (await service.ask(client, "spare@0.3.0")).status_code != 200:
+                await asyncio.sleep(1.0)
+        assert "spare@0.3.0" not in (await client.get("/health/detailed")).json()["engine"]["quarantined"]
+
+
+async def test_more_adapters_than_the_engine_holds_answer_as_before(service: Service) -> None:
+    models = [*NAMES, "linux@0.2.0", *(f"spare@0.3.{number}" for number in range(SPARE))]
+    async with service.client() as client:
+        alone = [text_of(await service.ask(client, model)) for model in models]
+        assert len(set(alone)) == len(models), "each must speak in its own way"
+        again = [text_of(await service.ask(client, model)) for model in models]
+        assert again == alone, "the first has gone out and come back"
+        mixed = await asyncio.gather(*(service.ask(client, model) for model in models * 4))
+        assert [text_of(answer) for answer in mixed] == alone * 4
+        held = (await client.get("/health/detailed")).json()["engine"]["adapters"]
+    assert len(held) <= 4
+    assert len(set(held)) == len(held)
+
+
+async def test_two_bases_answer_at_once_each_with_its_own_releases(service: Service) -> None:
+    """As they do alone, and never with the other's weights or tokens."""
+    first, second = ["linux", "property@0.1.0", "starter"], ["abroad@0.1.0", "abroad@0.2.0", "other"]
+    asked = [(model, question) for question in QUESTIONS for model in (*first, *second)]
+    async with service.client() as client:
+        alone = [text_of(await service.ask(client, *one)) for one in asked]
+        said = {tuple(alone[number :: len(first) + len(second)]) for number in range(len(first) + len(second))}
+        assert len(said) == len(first) + len(second), "each must speak in its own way"
+        mixed = await asyncio.gather(*(service.ask(client, *one) for one in asked * 2))
+        assert [text_of(answer) for answer in mixed] == alone * 2
+        found = (await client.get("/health/detailed")).json()["bases"]
+        long = await service.ask(client, "abroad@0.1.0", "sort " * 300)
+    assert set(found["other"]["adapters"]) == {"abroad@0.1.0", "abroad@0.2.0"}
+    assert not set(found["starter"]["adapters"]) & set(found["other"]["adapters"])
+    assert (long.status_code, "the model takes 255" in long.text) == (400, True)
+
+
+def test_a_second_base_says_what_its_model_says_without_us(service: Service) -> None:
+    """Token by token, of the base and of an adapter on it, as transformers and PEFT find it."""
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    with service.catalog.reading() as work:
+        release = releases.get(work, "abroad@0.1.0")
+    place = service.settings.bases[1].location
+    tokenizer = AutoTokenizer.from_pretrained(place)
+    bare = AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32).eval()
+    client = service.openai()
+    for model in ("other", "abroad@0.1.0"):
+        used = bare if model == "other" else PeftModel.from_pretrained(bare, release.adapter_uri).eval()
+        for prompt in QUESTIONS:
+            ids = torch.tensor([tokenizer.encode(prompt)])
+            wanted = used.generate(ids, max_new_tokens=6, do_sample=False)[0, ids.shape[1] :]
+            said = client.completions.create(model=model, prompt=prompt, max_tokens=6, temperature=0.0).choices[0].text
+            whole = tokenizer.decode(wanted, skip_special_tokens=True)
+            assert said == whole.rstrip("\ufffd"), (model, prompt)  # vLLM gives out no part of a character
+
+
+def text_of(answer: httpx.Response) -> str:
+    assert answer.status_code == 200, answer.text
+    text: str = answer.json()["choices"][0]["message"]["content"]
+    return text
+
+
 async def test_a_promotion_under_load_fails_no_request(service: Service) -> None:
     seen: list[tuple[int, str | None]] = []
     stop = asyncio.Event()
@@ -214,6 +268,39 @@ async def test_a_promotion_under_load_fails_no_request(service: Service) -> None
     last_old = max(number for number, ref in enumerate(served) if ref == "property@0.1.0")
     first_new = served.index("property@0.2.0")
     assert last_old - first_new < 12, "new turns must get the new release at once"
+
+
+async def test_an_experiment_divides_turns_between_real_adapters_and_one_that_cannot_be_loaded_gets_none(
+    service: Service,
+) -> None:
+    async with service.client() as client:
+        champion = (await service.ask(client, "linux")).json()["treadle"]["release"]
+        challenger = next(one for one in ("linux@0.1.0", "linux@0.2.0") if one != champion)
+        own = {one: (await service.ask(client, one)).json()["choices"] for one in (champion, challenger)}
+        begun = [
+            (await client.post("/v1/experiments", json={"challenger": one, "share": 0.5})).json()
+            for one in (challenger, "python@0.3.0")
+        ]
+        async with asyncio.timeout(60):
+            while "experiment" not in (await service.ask(client, "linux", treadle={})).json()["treadle"]:
+                await asyncio.sleep(0.1)
+        answers = await asyncio.gather(*(service.ask(client, "linux", treadle={}) for _ in range(30)))
+        assert {answer.status_code for answer in answers} == {200}
+        told = [answer.json() for answer in answers]
+        assert {one["treadle"]["release"] for one in told} == {champion, challenger}
+        for one in told:
+            assert one["choices"] == own[one["treadle"]["release"]]
+        assert (await service.ask(client, "python", treadle={})).json()["treadle"]["release"] == "python@0.1.0"
+        found = (await client.get(f"/v1/experiments/{begun[1]['id']}")).json()
+        assert "python@0.3.0" in found["problem"]
+        found = (await client.get(f"/v1/experiments/{begun[0]['id']}")).json()
+        assert found["champion"]["turns"] + found["challenger"]["turns"] >= 30
+        assert found["challenger"]["errors"] == 0
+        for one in begun:
+            assert (await client.post(f"/v1/experiments/{one['id']}/stop", json={})).status_code == 200
+        await asyncio.sleep(1)
+        after = await asyncio.gather(*(service.ask(client, "linux", treadle={}) for _ in range(20)))
+        assert {answer.json()["treadle"]["release"] for answer in after} == {champion}
 
 
 async def test_a_client_that_leaves_ends_its_generation(service: Service) -> None:
@@ -369,8 +456,31 @@ async def test_the_examples_of_the_api_page_run(service: Service) -> None:
     assert any("treadle_answer_seconds_count" in one for one in said)
 
 
+async def test_an_answer_that_breaks_a_rule_is_asked_for_once_more(service: Service) -> None:
+    never = PatternRule(kind="must_match", name="never", patterns=("zq81 zq82",), reason="Write zq81 zq82.")
+    card = Agent(name="strict", prompt="Answer.", rules=(never,), correct=True)
+    with service.catalog.transaction() as work:
+        agents.save(work, card)
+    async with service.client() as client:
+        for _ in range(100):
+            answer = await service.ask(client, "strict", "When does the office open?", max_tokens=8)
+            if answer.status_code == 200:
+                break
+            await asyncio.sleep(0.1)
+        streamed = await service.ask(client, "strict", "When does the office open?", max_tokens=8, stream=True)
+    body = answer.json()
+    about = body["treadle"]
+    reasons = ["Write zq81 zq82."]
+    assert about["correction"] == {"failures": ["never"], "reasons": reasons, "left": ["never"], "kept": "first"}
+    assert about["validation"] == {"passed": False, "failures": ["never"], "reasons": reasons}
+    assert body["usage"]["prompt_tokens"] > 60, "the second prompt holds the first, its answer and the reason"
+    last = json.loads(streamed.text.strip().split("\n\n")[-2].removeprefix("data: "))
+    assert last["treadle"]["validation"] == about["validation"]
+    assert "correction" not in last["treadle"]
+
+
 def test_calls_of_tools_are_found_by_vllms_parsers(service: Service) -> None:
-    from serve_app.gateway import open_tokenizer
+    from serve_app.bases import open_tokenizer
     from serve_app.vllm_engine import tool_calls
 
     tools = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}]

@@ -40,7 +40,7 @@ def write_head(place: Path, threshold: float = 0.5, **changes: object) -> Path:
 async def test_auto_goes_to_the_agent_that_fits_and_to_the_default_when_none_does(house: House, tmp_path: Path) -> None:
     bundle = house.artifacts.publish("adapter", write_head(tmp_path / "head"))
     house.release("router", "0.1.0", adapter_uri=bundle.uri, adapter_digest=bundle.digest)
-    await house.gateway.live.look()
+    await house.gateway.following.look()
     async with house.client() as client:
         fits = (await client.post("/v1/chat/completions", json=chat("auto", "the heating in my flat is broken"))).json()[
             "treadle"
@@ -94,9 +94,9 @@ async def test_a_bad_head_is_a_problem_by_name_and_the_old_one_goes_on(house: Ho
     good = house.artifacts.publish("adapter", write_head(tmp_path / "good"))
     bad = house.artifacts.publish("adapter", write_head(tmp_path / "bad", embedder="other@1"))
     house.release("router", "0.1.0", adapter_uri=good.uri, adapter_digest=good.digest)
-    await house.gateway.live.look()
+    await house.gateway.following.look()
     house.release("router", "0.1.1", adapter_uri=bad.uri, adapter_digest=bad.digest)
-    await house.gateway.live.look()
+    await house.gateway.following.look()
     head = house.gateway.answering.head
     assert head is not None
     assert head.ref == "router@0.1.0"
@@ -134,9 +134,9 @@ async def test_a_release_keeps_its_index_version_and_the_base_takes_the_newest(h
         agents.save(work, card)
     publish(house, tmp_path / "one", 1, "The rent office opens at nine.", "Bins go out on Monday.")
     house.release("facts", "0.1.0", card=card, indexes={"facts": 1})
-    await house.gateway.live.look()
+    await house.gateway.following.look()
     publish(house, tmp_path / "two", 2, "The rent office opens at ten.", "Bins go out on Friday.")
-    await house.gateway.live.look()
+    await house.gateway.following.look()
     question = "When does the rent office open?"
     async with house.client() as client:
         pinned = (await client.post("/v1/chat/completions", json=chat("facts", question))).json()

@@ -102,6 +102,14 @@ async def test_a_report_becomes_a_conversation_once(hooked: House) -> None:
     assert [signal.turn_id for signal in found] == [turns[1].id], "an answer that breaks a rule of the agent is noted"
 
 
+async def test_a_report_that_names_no_agent_is_the_default_agents(hooked: House) -> None:
+    kept = await send(hooked, report(agent=None))
+    assert kept.status_code == 201, kept.text
+    with hooked.catalog.reading() as work:
+        turns = conversations.of_conversation(work, voice.conversation_of("call-1"))
+    assert {turn.agent for turn in turns} == {"linux"}
+
+
 async def test_a_report_of_a_call_that_was_answered_here_adds_what_is_missing(hooked: House) -> None:
     async with hooked.client() as client:
         answer = (await client.post(PATH, json={**chat("property", "The heating is off."), "call": CALL})).json()

@@ -120,11 +120,16 @@ def trainers_home(tmp_path_factory: pytest.TempPathFactory, settings_file: Path)
 
 @pytest.fixture(scope="package")
 def package_job(trainers_home: Settings) -> Opener:
-    """A run of a job with its recipe, as ``job_run.main`` would open it."""
+    """Opens runs in the shared home."""
+    return opener_in(trainers_home)
+
+
+def opener_in(settings: Settings) -> Opener:
+    """Opens runs of a job with its recipe, as ``job_run.main`` would."""
 
     def opened(job: str, recipe: Frozen) -> JobRun:
         run = Run(job=job, recipe=recipe.model_dump(mode="json"), state="running", attempts=1)
-        made = JobRun(trainers_home, run)
+        made = JobRun(settings, run)
         with made.catalog.transaction() as work:
             runs.save(work, run)
         return made

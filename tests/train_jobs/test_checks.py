@@ -8,12 +8,14 @@ from typing import Any, Callable
 import pytest
 import yaml
 
+from cluster.base_model import base_digest
 from cluster.catalog import datasets, releases
 from cluster.domain.agents import Agent
 from cluster.domain.recipes import DpoRecipe, LoraRecipe, SftRecipe
 from cluster.domain.releases import Release
 from cluster.errors import InvalidInput, NotFound, RecipeError
 from cluster.job_run import JobRun
+from cluster.model_roles import FurtherBase
 from cluster.settings import Settings
 from train_jobs import deepspeed, lora, sft, training
 
@@ -56,6 +58,19 @@ def test_rows_of_a_file_become_a_dataset_that_a_release_can_name(open_job: Opene
 def test_one_sentence(open_job: Opener, base: Path, rows: str, wanted: dict[str, Any], sentence: str) -> None:
     with pytest.raises((InvalidInput, NotFound), match=sentence):
         check(open_job, **{"base": str(base), "rows": rows, **wanted})
+
+
+def test_a_recipe_may_name_a_further_base_that_is_served(open_job: Opener, base: Path, rows: str) -> None:
+    """By its name; the release is then of that base, and as wide as its engine takes."""
+    further = FurtherBase.model_validate({"path": str(base), "name": "mini", "engine": {"max_lora_rank": 48}})
+    recipe = SftRecipe.model_validate({"agent": "linux", "base": "mini", "rows": rows, "lora": {"rank": 48}})
+    job = open_job("train_jobs.sft", recipe)
+    models = job.settings.models.model_copy(update={"bases": (further,)})
+    job.settings = job.settings.model_copy(update={"models": models})
+    plan = training.check(job, recipe)
+    assert (plan.base.name, plan.base.location, plan.base_digest) == ("mini", str(base), base_digest(further))
+    with pytest.raises(RecipeError, match=r"lora.rank 64 is more than the engine serves .engine.max_lora_rank 48"):
+        training.check(job, recipe.model_copy(update={"lora": LoraRecipe(rank=64)}))
 
 
 def test_an_adapter_of_chosen_layers_names_its_modules(base: Path) -> None:

@@ -169,7 +169,7 @@ def test_a_set_that_wants_a_judge_is_refused_before_anything_is_asked(job) -> No
 def test_questions_are_never_recorded_and_retrieval_is_as_asked(ask) -> None:
     server = ScriptedServer(lambda body: said("e"))
     ask(server, Question(id="1", text="q", expected="e"), retrieve=False)
-    assert server.asked[0]["treadle"] == {"retrieve": False, "record": False}
+    assert server.asked[0]["treadle"] == {"retrieve": False, "record": False, "open_only": True}
     assert server.asked[0]["model"] == "a@0.1.0"
 
 

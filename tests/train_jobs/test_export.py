@@ -25,7 +25,8 @@ from cluster.domain.prompts import render
 from cluster.domain.questions import Question, QuestionSet
 from cluster.domain.recipes import ExportRecipe
 from cluster.errors import InvalidInput, JobFailed, NotFound, TreadleError
-from cluster.settings import ROOT, ModelRole
+from cluster.model_roles import ModelRole
+from cluster.settings import ROOT
 from tests.miniatures import ARCHITECTURES, make_adapter, make_miniature
 from train_jobs.export import architectures, gguf_file, llamacpp, parity, vocabulary
 from train_jobs.export import job as export_job

@@ -5,7 +5,7 @@ from typing import Callable
 
 import pytest
 
-from cluster.catalog import agents, questions, releases, runs
+from cluster.catalog import agents, questions, releases
 from cluster.domain.agents import GUARD, Agent
 from cluster.domain.base import Frozen
 from cluster.domain.datasets import GuardRow
@@ -13,14 +13,13 @@ from cluster.domain.parsing import parse
 from cluster.domain.questions import QuestionSet
 from cluster.domain.recipes import GuardRecipe
 from cluster.domain.releases import Release
-from cluster.domain.runs import Run
 from cluster.errors import InvalidInput
 from cluster.guarding import classifier
 from cluster.guarding.checks import Guard
 from cluster.job_run import JobRun
 from cluster.settings import ROOT, read_yaml
 from data_jobs import samples_guard
-from tests.train_jobs.conftest import settings_of_home
+from tests.train_jobs.conftest import opener_in, settings_of_home
 from train_jobs import guard_fit, guard_head
 from train_jobs.guard_fit import Fitted
 
@@ -103,16 +102,7 @@ def test_the_shipped_rows_are_those_that_the_module_makes() -> None:
 @pytest.fixture
 def own_job(tmp_path: Path, settings_file: Path) -> Opener:
     """In a home of its own: a promoted guard would stand before the agents of the other tests."""
-    settings = settings_of_home(tmp_path, settings_file)
-
-    def opened(job: str, recipe: Frozen) -> JobRun:
-        run = Run(job=job, recipe=recipe.model_dump(mode="json"), state="running", attempts=1)
-        made = JobRun(settings, run)
-        with made.catalog.transaction() as work:
-            runs.save(work, run)
-        return made
-
-    return opened
+    return opener_in(settings_of_home(tmp_path, settings_file))
 
 
 def put_demo(job: JobRun, with_examples: bool) -> None:

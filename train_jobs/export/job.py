@@ -16,7 +16,7 @@ from cluster.domain.recipes import ExportRecipe
 from cluster.domain.releases import Release
 from cluster.errors import InvalidInput, NotFound
 from cluster.job_run import JobRun
-from cluster.settings import ModelRole
+from cluster.model_roles import ModelRole
 from train_jobs.export import architectures, gguf_file, llamacpp, ollama, parity, placing, prompts, vocabulary
 from train_jobs.export.merge import Weights, write_merged
 
@@ -37,6 +37,8 @@ class Exported:
         role = _base(job, recipe, self.release)
         adapter = job.artifacts.fetch(self.release.adapter_uri, self.release.adapter_digest)
         self.weights = Weights(Path(role.location), adapter, self.release.ref)
+        served = base_model.engine_of(job.settings, role).max_model_len
+        self.longest = min(served, int(self.weights.config["max_position_embeddings"]))
         if not (self.weights.base / "tokenizer.json").is_file():
             raise NotFound(
                 f"Base '{self.weights.base}' has no tokenizer.json; save its fast tokenizer there (tokenizer.save_pretrained)."
@@ -46,9 +48,11 @@ class Exported:
 
 
 def _base(job: JobRun, recipe: ExportRecipe, release: Release) -> ModelRole:
-    """The base that the release was trained on: the recipe's, the one served, or the one its training named."""
-    named = [recipe.base] if recipe.base else [None, release.recipe.get("base")]
-    roles = [base_model.base_role(job.settings, one) for one in dict.fromkeys(named)]
+    """The base that the release was trained on: the recipe's, one that is served, or the one its training named."""
+    named = recipe.base or release.recipe.get("base")
+    roles = [base_model.base_role(job.settings, named)] if named else []
+    if not recipe.base:
+        roles = [*job.settings.bases, *roles]
     for role in roles:
         if role.endpoint or not Path(role.location).is_dir():
             continue
@@ -111,7 +115,7 @@ def _gguf(job: JobRun, recipe: ExportRecipe, source: Exported, folder: Path) -> 
         turns = ollama.turns_of(source.tokenizer, str(source.weights.base))
         strip = ollama.trims(source.tokenizer)
         stops = [source.tokenizer.decode([one]) for one in source.ends]
-        context = min(job.settings.engine.max_model_len, int(source.weights.config["max_position_embeddings"]))
+        context = source.longest
         text = ollama.modelfile(release.card, file.name, turns, stops, context, strip)
         (folder / "Modelfile").write_text(text, encoding="utf-8")
         if strip:
@@ -143,7 +147,7 @@ def _reference(
     job: JobRun, recipe: ExportRecipe, source: Exported
 ) -> tuple[str, tuple[list[parity.Prompt], list[parity.Answer]]]:
     origin, rendered = prompts.choose(job, source.release, recipe.prompts)
-    room = min(job.settings.engine.max_model_len, int(source.weights.config["max_position_embeddings"])) - recipe.tokens
+    room = source.longest - recipe.tokens
     asked = parity.make_prompts(source.tokenizer, rendered, room)
     answers = parity.reference(
         source.weights,

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-HEAD = "0006"
+HEAD = "0007"
 
 
 def upgrade(connection: Any, revision: str = "head") -> None:
