@@ -8,7 +8,8 @@ begin like the first: at temperature 0 or with a seed.
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
@@ -41,10 +42,11 @@ class RemoteEngine:
         attempt = 0
         while True:
             try:
-                async for delta in self._written(request if attempt == 0 else replace(request, id=new_id("gen"))):
-                    rest = given.rest(delta)
-                    if rest is not None:
-                        yield rest
+                async with aclosing(self._written(request if attempt == 0 else replace(request, id=new_id("gen")))) as deltas:
+                    async for delta in deltas:
+                        rest = given.rest(delta)
+                        if rest is not None:
+                            yield rest
                 return
             except (RayActorError, EngineLost) as error:
                 if given.text and not repeats(request):
@@ -56,14 +58,11 @@ class RemoteEngine:
                 await asyncio.sleep(PAUSES[min(attempt, len(PAUSES) - 1)])
                 attempt += 1
 
-    async def _written(self, request: GenerationRequest) -> AsyncIterator[Delta]:
-        response = self._generate.remote(request)
-        deltas = aiter(response)
-        finished, began = False, asyncio.ensure_future(anext(deltas))
+    async def _written(self, request: GenerationRequest) -> AsyncGenerator[Delta]:
+        response: Any = self._generate.remote(request)
+        finished = False
         try:
-            # Serve forgets a call that is cancelled while it is on its way to a replica, which then writes for nobody.
-            await asyncio.shield(began)
-            async for delta in _all(began, deltas):
+            async for delta in response:
                 if isinstance(delta, TreadleError):
                     finished = True
                     raise delta
@@ -72,7 +71,7 @@ class RemoteEngine:
             finished = True
         finally:
             if not finished:
-                _ended(began, response.cancel)
+                await _given_up(response)
 
     async def load(self, adapter: str) -> None:
         """See ``Engine.load``."""
@@ -100,21 +99,13 @@ class RemoteEngine:
         raise Unavailable("No engine answers; see `treadle status`, and ask again later.")
 
 
-async def _all(first: "asyncio.Future[Any]", rest: AsyncIterator[Any]) -> AsyncIterator[Any]:
-    yield first.result()
-    async for delta in rest:
-        yield delta
-
-
-def _ended(call: "asyncio.Future[Any]", then: Callable[[], Any]) -> None:
-    """Do it once the call has come to something, whatever that is."""
-
-    def look(done: "asyncio.Future[Any]") -> None:
-        if not done.cancelled():
-            done.exception()  # nobody waits for it any more
-        then()
-
-    call.add_done_callback(look)
+async def _given_up(response: Any) -> None:
+    """Serve ends nothing when it is told to between a call's assignment to a replica and the first look at what came of it: the
+    replica would write to the end for nobody. So this looks once more, and tells it then."""
+    looking = asyncio.ensure_future(anext(response, None))
+    await asyncio.sleep(0)
+    response.cancel()
+    await asyncio.gather(looking, return_exceptions=True)
 
 
 def repeats(request: GenerationRequest) -> bool:

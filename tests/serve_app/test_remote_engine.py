@@ -1,5 +1,6 @@
 """Past the death of an engine: the handle is played, the deaths are Ray's own errors. The real thing dies in tests/flow."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from types import SimpleNamespace
 from typing import Any
@@ -16,17 +17,29 @@ Item = Delta | Exception
 
 
 class Stream:
+    """Like Serve's, it is ended by ``cancel`` only where somebody has looked at it, even if the looking was broken off."""
+
     def __init__(self, items: list[Item]) -> None:
-        self._items, self.cancelled = items, False
+        self._items, self._looked = iter(items), False
+        self.assigned = asyncio.get_running_loop().create_future()
+        self.ended = False
 
     def cancel(self) -> None:
-        self.cancelled = True
+        self.assigned.cancel()
+        self.ended = self.assigned.cancelled() or self._looked
 
-    async def __aiter__(self) -> AsyncIterator[Item]:
-        for item in self._items:
-            if isinstance(item, RayActorError):
-                raise item
-            yield item
+    def __aiter__(self) -> AsyncIterator[Item]:
+        return self
+
+    async def __anext__(self) -> Item:
+        await self.assigned
+        self._looked = True
+        item = next(self._items, None)
+        if item is None:
+            raise StopAsyncIteration
+        if isinstance(item, RayActorError):
+            raise item
+        return item
 
 
 class Handle:
@@ -35,6 +48,8 @@ class Handle:
     def __init__(self, *writings: list[Item]) -> None:
         self._writings = list(writings)
         self.asked: list[GenerationRequest] = []
+        self.streams: list[Stream] = []
+        self.slow = False
         nothing: Callable[..., Any] = lambda *_: None  # noqa: E731
         self.generate = SimpleNamespace(remote=self._write)
         self.load = self.tool_calls = self.state = SimpleNamespace(remote=nothing)
@@ -44,7 +59,11 @@ class Handle:
 
     def _write(self, request: GenerationRequest) -> Stream:
         self.asked.append(request)
-        return Stream(self._writings.pop(0) if len(self._writings) > 1 else self._writings[0])
+        stream = Stream(self._writings.pop(0) if len(self._writings) > 1 else self._writings[0])
+        if not self.slow:
+            stream.assigned.set_result(None)
+        self.streams.append(stream)
+        return stream
 
 
 def whole(words: tuple[str, ...] = WORDS) -> list[Item]:
@@ -108,3 +127,27 @@ async def test_what_is_wrong_with_a_request_is_not_tried_again() -> None:
     with pytest.raises(InvalidInput, match="bad"):
         _ = [delta async for delta in asked.generate(request())]
     assert len(handle.asked) == 1
+
+
+@pytest.mark.parametrize("assigned", [False, True])
+async def test_an_answer_given_up_before_its_first_word_ends(assigned: bool) -> None:
+    """Also at the moment when Serve has found a replica and the reader does not know it yet."""
+    asked, handle = engine(whole())
+    handle.slow = True
+    reading = asyncio.ensure_future(anext(asked.generate(request())))
+    await asyncio.sleep(0)
+    (stream,) = handle.streams
+    if assigned:
+        stream.assigned.set_result(None)
+    reading.cancel()
+    await asyncio.gather(reading, return_exceptions=True)
+    assert reading.cancelled()
+    assert stream.ended
+
+
+async def test_an_answer_given_up_in_its_middle_ends() -> None:
+    asked, handle = engine(whole())
+    writing = asked.generate(request())
+    await anext(writing)
+    await writing.aclose()  # type: ignore[attr-defined]
+    assert handle.streams[0].ended
