@@ -2,54 +2,40 @@
 
 vLLM's own CPU path gathers the whole A and B matrix once for every token of the batch, which costs more than the model itself, and
 reads slot -1 (the last adapter) for tokens that have none. Here the tokens of an adapter that has several are multiplied together, and
-tokens without an adapter are left alone. Where many adapters have a token or two each, as when every stream decodes with another one,
-a step for each would cost more: all of them are two embedding bags, ``Σᵢ xᵢ Aᵀ[slot, i]`` and ``Σᵣ lowᵣ Bᵀ[slot, r]``, which read each
-token's matrices once where they lie. For that the matrices lie transposed.
+tokens without an adapter are left alone. Where several adapters have a token or two each, as when every stream decodes with another one,
+each token's matrices are read once where they lie, by a kernel of its own (see cpu_lora_rows).
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from serve_app.cpu_lora_rows import Singles, add_single, prepare, readable
+
 Rows = slice | torch.Tensor
-FEW, MANY = 5, 4
-"""The tokens of adapters with fewer than ``FEW`` become bags, where at least ``MANY`` adapters have so few."""
+FEW = 5
+"""The tokens of adapters with fewer are taken one by one."""
 
 
 @dataclass
 class Grouping:
-    """Which rows belong to which adapter slot: those multiplied for their adapter alone (together as a slice: no copy is made), and the
-    rows (m,) that are ``bags``, with the slot (m,) of each. Rows without an adapter (slot -1) are in neither."""
+    """Which rows belong to which adapter slot: those multiplied together for their adapter (as a slice where they lie together: no copy
+    is made), and the ``single`` rows. Rows without an adapter (slot -1) are in neither."""
 
     groups: list[tuple[int, Rows]]
-    bags: Rows | None = None
-    slots: torch.Tensor = field(default_factory=lambda: torch.empty(0))
-    _known: dict[tuple[int, int], tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict)
-
-    def entries(self, room: int, used: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """The entries of each bag one after another, the first ``used`` of the ``room`` that a slot has, and where each bag begins."""
-        found = self._known.get((room, used))
-        if found is None:
-            entries = (self.slots[:, None] * room + torch.arange(used)).view(-1)
-            found = self._known[room, used] = (entries, torch.arange(0, len(entries), used))
-        return found
+    single: Singles | None = None
 
 
-def grouping(slots: torch.Tensor, few: int = FEW, many: int = MANY) -> Grouping:
+def grouping(slots: torch.Tensor, few: int = FEW) -> Grouping:
     """The rows of a batch by their slots (tokens,)."""
     rows: dict[int, list[int]] = {}
     for row, slot in enumerate(slots.tolist()):
         if slot >= 0:
             rows.setdefault(slot, []).append(row)
-    small = {slot for slot, mine in rows.items() if len(mine) < few}
-    if len(small) < many:
-        small = set()
-    groups = [(slot, _together(rows[slot])) for slot in sorted(rows.keys() - small)]
-    if not small:
-        return Grouping(groups)
-    bags = sorted(row for slot in small for row in rows[slot])
-    return Grouping(groups, _together(bags), slots[bags])
+    groups = [(slot, _together(mine)) for slot, mine in sorted(rows.items()) if len(mine) >= few]
+    single = [(row, slot) for slot, mine in sorted(rows.items()) if len(mine) < few for row in mine]
+    return Grouping(groups, Singles.of(single) if single else None)
 
 
 def _together(rows: list[int]) -> Rows:
@@ -64,11 +50,23 @@ def _add(part: torch.Tensor, rows: Rows, delta: torch.Tensor, scale: float) -> N
         part.index_add_(0, rows, delta.to(part.dtype), alpha=scale)
 
 
+class Matrices:
+    """What the adapters in their slots change of one linear layer, as both ways of multiplying read it.
+
+    ``a`` (slots, 1, room, in) and ``b`` (slots, 1, width, room), which is laid transposed, are vLLM's: adapters come and go in them.
+    """
+
+    def __init__(self, a: torch.Tensor, b: torch.Tensor) -> None:
+        lay_transposed(b)
+        self.of = a  # kept: it is known by its identity
+        self.a, self.b = a[:, 0], b[:, 0].transpose(1, 2)
+        self.readable = readable(self.a), readable(self.b)
+
+
 def add_delta(
     y: torch.Tensor,
     x: torch.Tensor,
-    a: torch.Tensor,
-    b: torch.Tensor,
+    matrices: Matrices,
     scale: float,
     where: Grouping,
     start: int,
@@ -77,25 +75,15 @@ def add_delta(
 ) -> None:
     """``y[rows, start:start+width] += scale · x[rows] Aᵀ Bᵀ`` for the adapter of every row.
 
-    Shapes: y (tokens, out), x (tokens, in), a (slots, 1, room, in), b (slots, 1, width, room); ``rank`` is the highest that any adapter
-    has, the room beyond it is zeros.
+    Shapes: y (tokens, out), x (tokens, in); ``rank`` is the highest that any adapter has, the room beyond it is zeros.
     """
-    width, room = min(width, b.shape[2]), b.shape[3]
-    rank = room if rank is None else rank
-    part = y[:, start : start + width]
+    a, b = matrices.a, matrices.b
+    width, rank = min(width, b.shape[2]), b.shape[1] if rank is None else rank
     for slot, rows in where.groups:
-        delta = x[rows] @ a[slot, 0, :rank].T @ b[slot, 0, :, :rank].T
-        _add(part, rows, delta[:, :width], scale)
-    if where.bags is not None and rank:
-        size = x.shape[1]
-        mine = x[where.bags].to(a.dtype)
-        low = _bags(a[:, 0].transpose(1, 2).reshape(-1, room), *where.entries(size, size), mine)
-        delta = _bags(b[:, 0].transpose(1, 2).reshape(-1, b.shape[2]), *where.entries(room, rank), low[:, :rank].contiguous())
-        _add(part, where.bags, delta[:, :width], scale)
-
-
-def _bags(table: torch.Tensor, entries: torch.Tensor, begins: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    return torch.embedding_bag(table, entries, begins, False, 0, False, weights.reshape(-1), False)[0]
+        delta = x[rows] @ a[slot, :rank].T @ b[slot, :rank, :width]
+        _add(y[:, start : start + width], rows, delta, scale)
+    if where.single is not None:
+        add_single(y, x, *matrices.readable, scale, where.single, start, width, rank)
 
 
 def lay_transposed(weights: torch.Tensor) -> None:
@@ -119,6 +107,7 @@ def _install() -> None:
 
     def and_look(manager: Any, lora: Any) -> None:
         add_adapter(manager, lora)
+        prepare()
         held.look(manager)
 
     LoRAModelManager._add_adapter = and_look
@@ -126,7 +115,10 @@ def _install() -> None:
     class GroupedPunica(punica_cpu.PunicaWrapperCPU):  # type: ignore[misc,name-defined]
         """vLLM's wrapper with the linear layers' arithmetic replaced, and none for layers that no adapter changes."""
 
-        _where = Grouping([])
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            self._where = Grouping([])
+            self._matrices: dict[int, Matrices] = {}
 
         def update_metadata(self, *args: Any, **kwargs: Any) -> None:
             super().update_metadata(*args, **kwargs)
@@ -145,9 +137,8 @@ def _install() -> None:
             y, x = y.view(-1, y.shape[-1]), x.view(-1, x.shape[-1])
             start = 0
             for a, b, width in zip(lora_a_stacked, lora_b_stacked, output_slices, strict=True):
-                lay_transposed(a)
-                lay_transposed(b)
-                add_delta(y, x, a, b, scale, self._where, start, width, held.rank)
+                matrices = self._matrices.get(id(a)) or self._matrices.setdefault(id(a), Matrices(a, b))
+                add_delta(y, x, matrices, scale, self._where, start, width, held.rank)
                 start += width
 
         def add_lora_logits(self, *args: Any, **kwargs: Any) -> None:

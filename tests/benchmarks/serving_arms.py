@@ -1,7 +1,9 @@
 """The servers that are compared: bare `vllm serve`, Ray Serve LLM as it comes, and Treadle; all with the same model and flags."""
 
+import contextlib
 import json
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -57,8 +59,11 @@ def random_model(place: Path) -> Path:
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as held:
-        return int(held.getsockname()[1])
+    """Below those that the kernel gives to whoever asks for any: Ray's many processes do before the arm that this one is for starts."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 def _until_it_answers(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
