@@ -5,8 +5,10 @@
 Treadle with two Router and two Engine replicas on a PostgreSQL of its own (without ``initdb`` on the machine: on SQLite, and the catalog's
 connection is left alone). Questions begin at a steady rate, each on a connection of its own, streamed, without a second try; every
 tenth answer gets a thumb. In turn a Router replica, an Engine replica, an Engine's vLLM process and a connection's server process in
-PostgreSQL (which restarts on that) get SIGKILL; ``gone`` says that the process was seen to end, ``mended_s`` when as many as before ran
-and answered again. ``lost`` counts turns and signals whose id a client was given and that the catalog does not hold at the end.
+PostgreSQL (which restarts on that) get SIGKILL, each when everything is whole; ``gone`` says that the process was seen to end,
+``mended_s`` when everything was whole again: as many replicas as at the beginning in Serve's state RUNNING (an engine's is: it has
+warmed up), each engine with its vLLM, and questions answered since. ``lost`` counts turns and signals whose id a client was given and that
+the catalog does not hold at the end.
 """
 
 import argparse
@@ -34,24 +36,34 @@ ROUTER, ENGINE, WORKER, CATALOG = "router", "engine", "vllm worker", "catalog co
 
 
 class Processes:
-    """The processes of one cluster by what they are for."""
+    """The processes of one cluster by what they are for. ``dashboard`` is Ray's address that says which replicas run."""
 
-    def __init__(self, root: int, database: str) -> None:
-        self._root, self._database = root, database
+    def __init__(self, dashboard: str, database: str) -> None:
+        self._dashboard, self._database = dashboard, database
 
     def of(self, kind: str) -> list[psutil.Process]:
+        """Those that can be killed: of Routers and Engines the replicas that Serve says run, of vLLM what such an Engine has."""
         if kind == CATALOG:
             return [one for one in psutil.process_iter() if self._serves_a_connection(one)]
-        title = {ROUTER: "treadle:Router", ENGINE: "treadle:Engine", WORKER: "VLLM::EngineCore"}[kind]
-        found = []
-        for one in psutil.Process(self._root).children(recursive=True):
-            try:
-                said = " ".join(one.cmdline()) or one.name()
-                if title in said and one.status() != psutil.STATUS_ZOMBIE:
-                    found.append(one)
-            except psutil.Error:
-                continue
-        return found
+        replicas = self._replicas(ROUTER if kind == ROUTER else ENGINE)
+        return replicas if kind == ROUTER else [worker if kind == WORKER else one for one in replicas for worker in _workers(one)]
+
+    def whole(self) -> int:
+        """How many replicas run, of engines those with their vLLM."""
+        return len(self.of(ROUTER)) + len(self.of(ENGINE))
+
+    def _replicas(self, kind: str) -> list[psutil.Process]:
+        key = {"Authorization": f"Bearer {Path(os.environ['RAY_AUTH_TOKEN_PATH']).read_text().strip()}"}
+        found = httpx.get(f"{self._dashboard}/api/serve/applications/", headers=key, timeout=30).json()["applications"]
+        known = [
+            replica["pid"]
+            for application in found.values()
+            for name, deployment in application["deployments"].items()
+            if name.lower() == kind
+            for replica in deployment["replicas"]
+            if replica["state"] == "RUNNING"
+        ]
+        return [one for pid in known for one in _alive(pid)]
 
     def _serves_a_connection(self, one: psutil.Process) -> bool:
         port = self._database.rsplit(":", 1)[-1].split("/")[0]
@@ -61,6 +73,25 @@ class Processes:
             return said.startswith("postgres: treadle treadle") and parent is not None and port in parent.cmdline()
         except psutil.Error:
             return False
+
+
+def _alive(pid: int) -> list[psutil.Process]:
+    try:
+        one = psutil.Process(pid)
+        return [one] if one.status() != psutil.STATUS_ZOMBIE else []
+    except psutil.Error:
+        return []
+
+
+def _workers(engine: psutil.Process) -> list[psutil.Process]:
+    try:
+        return [
+            one
+            for one in engine.children(recursive=True)
+            if "EngineCore" in " ".join([one.name(), *one.cmdline()]) and _alive(one.pid)
+        ]
+    except psutil.Error:
+        return []
 
 
 class Asked:
@@ -107,30 +138,28 @@ async def ask(address: str, key: str, question: str, judged: bool, signals: list
     return one
 
 
-async def kill(processes: Processes, kind: str, heard: list[Asked], say: Any) -> dict[str, Any]:
-    """One SIGKILL, and everything until it is mended."""
-    there = processes.of(kind)
+async def kill(processes: Processes, kind: str, whole: int, heard: list[Asked], say: Any) -> dict[str, Any]:
+    """One SIGKILL, and everything until all is mended."""
+    there = await asyncio.to_thread(processes.of, kind)
     if not there:
         return {"kind": kind, "gone": False, "why": "there was no such process"}
-    victim, many = there[0], 1 if kind == CATALOG else len(there)
+    victim = there[0]
     began = time.monotonic()
     victim.kill()
     gone = False
     while not gone and time.monotonic() - began < 10:
         await asyncio.sleep(0.05)
-        gone = not victim.is_running() or victim.status() == psutil.STATUS_ZOMBIE
-    await asyncio.sleep(1.0)
+        gone = not _alive(victim.pid)
     until = began + 180
-    while time.monotonic() < until:
-        now = [one for one in await asyncio.to_thread(processes.of, kind) if one != victim]
-        last = max((one.ended for one in heard if not one.wrong), default=0.0)
-        if len(now) >= many and last > began:
-            break
+    mended = None
+    while mended is None and time.monotonic() < until:
         await asyncio.sleep(0.5)
-    mended = time.monotonic() - began
+        last = max((one.ended for one in heard if not one.wrong), default=0.0)
+        if last > began and await asyncio.to_thread(processes.whole) >= whole:
+            mended = round(time.monotonic() - began, 1)
     failed = sum(bool(one.wrong) for one in list(heard) if one.ended >= began)
-    say(f"{kind}: mended after {mended:.1f} s, {failed} failed")
-    return {"kind": kind, "pid": victim.pid, "gone": gone, "mended_s": round(mended, 1), "failed_meanwhile": failed}
+    say(f"{kind}: whole after {mended} s, {failed} failed")
+    return {"kind": kind, "pid": victim.pid, "gone": gone, "mended_s": mended, "failed_meanwhile": failed}
 
 
 async def storm(treadle: Treadle, processes: Processes, given: argparse.Namespace, say: Any) -> dict[str, Any]:
@@ -154,12 +183,13 @@ async def storm(treadle: Treadle, processes: Processes, given: argparse.Namespac
 
     loading = asyncio.create_task(load())
     await asyncio.sleep(QUIET_S)
-    kills = []
+    kills: list[dict[str, Any]] = []
+    whole = await asyncio.to_thread(processes.whole)
     kinds = [kind for kind in (ROUTER, ENGINE, WORKER, CATALOG) if kind != CATALOG or given.database]
     for kind in cycle(kinds):
         if time.monotonic() > ends - 2 * QUIET_S:
             break
-        kills.append(await kill(processes, kind, heard, say))
+        kills.append(await kill(processes, kind, whole, heard, say))
         await asyncio.sleep(QUIET_S)
     await loading
     while tasks:
@@ -212,9 +242,7 @@ def main() -> None:
             from cluster import ray_lifecycle
             from cluster.settings import load_settings
 
-            state = ray_lifecycle.state(load_settings())
-            assert state is not None
-            processes = Processes(state.processes["ray"].pid, given.database)
+            processes = Processes(ray_lifecycle.connection(load_settings()).dashboard, given.database)
             say({kind: len(processes.of(kind)) for kind in (ROUTER, ENGINE, WORKER, CATALOG)})
             found = asyncio.run(storm(treadle, processes, given, say))
         finally:
