@@ -71,7 +71,8 @@ class RemoteEngine:
             finished = True
         finally:
             if not finished:
-                await _given_up(response)
+                # Whoever is cancelled here may be cancelled again at every await; the giving up goes on.
+                await asyncio.shield(_kept(asyncio.ensure_future(_given_up(response))))
 
     async def load(self, adapter: str) -> None:
         """See ``Engine.load``."""
@@ -97,6 +98,16 @@ class RemoteEngine:
             except RayActorError:
                 await asyncio.sleep(pause)
         raise Unavailable("No engine answers; see `treadle status`, and ask again later.")
+
+
+_giving_up: set["asyncio.Future[None]"] = set()
+
+
+def _kept(task: "asyncio.Future[None]") -> "asyncio.Future[None]":
+    """Held until it is done: the event loop itself does not hold its tasks."""
+    _giving_up.add(task)
+    task.add_done_callback(_giving_up.discard)
+    return task
 
 
 async def _given_up(response: Any) -> None:

@@ -129,9 +129,11 @@ async def test_what_is_wrong_with_a_request_is_not_tried_again() -> None:
     assert len(handle.asked) == 1
 
 
+@pytest.mark.parametrize("cancelled", [1, 3])
 @pytest.mark.parametrize("assigned", [False, True])
-async def test_an_answer_given_up_before_its_first_word_ends(assigned: bool) -> None:
-    """Also at the moment when Serve has found a replica and the reader does not know it yet."""
+async def test_an_answer_given_up_before_its_first_word_ends(assigned: bool, cancelled: int) -> None:
+    """Also at the moment when Serve has found a replica and the reader does not know it yet, and when the reader is cancelled again at
+    every await, as in Starlette's streams."""
     asked, handle = engine(whole())
     handle.slow = True
     reading = asyncio.ensure_future(anext(asked.generate(request())))
@@ -139,9 +141,13 @@ async def test_an_answer_given_up_before_its_first_word_ends(assigned: bool) -> 
     (stream,) = handle.streams
     if assigned:
         stream.assigned.set_result(None)
-    reading.cancel()
+    for _ in range(cancelled):
+        reading.cancel()
+        await asyncio.sleep(0)
     await asyncio.gather(reading, return_exceptions=True)
     assert reading.cancelled()
+    for _ in range(5):
+        await asyncio.sleep(0)
     assert stream.ended
 
 
