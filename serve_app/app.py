@@ -9,6 +9,7 @@ Router replicas hold the public port themselves (``http_server``), unless the se
 
 import argparse
 import asyncio
+import importlib
 import logging
 import os
 import sys
@@ -40,6 +41,18 @@ ONE_LOOP = {"RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0", "RAY_SERVE_RUN_RO
 _LOGGING = LoggingConfig(enable_access_log=False)
 
 
+def import_ray_llm(tries: int = 10) -> None:
+    """Ray LLM registers its connectors for the whole cluster when it is imported, and fails where another process did so after its look, as
+    engines that start at the same time do. The next look finds them. Raises ValueError when it never does."""
+    for left in reversed(range(tries)):
+        try:
+            importlib.import_module("ray.llm._internal.serve.engines.vllm.kv_transfer.factory")
+            return
+        except ValueError as error:
+            if "already registered" not in str(error) or not left:
+                raise
+
+
 @serve.deployment(
     name="Engine", max_ongoing_requests=256, max_constructor_retry_count=1, health_check_period_s=2, logging_config=_LOGGING
 )
@@ -48,6 +61,7 @@ class EngineDeployment:
 
     async def __init__(self, settings: Settings) -> None:
         """``settings`` are those of its base (``Settings.for_base``)."""
+        import_ray_llm()
         from serve_app.vllm_engine import VllmEngine
 
         self._engine = await VllmEngine.started(settings)
