@@ -353,10 +353,12 @@ def stop(settings: Settings, say: Say = print) -> None:
 
 
 def _below(scratch: str) -> list[Process]:
-    """The processes of the Ray that keeps its files in ``scratch`` (a random name, so nobody else's)."""
+    """The processes of the Ray that keeps its files in ``scratch`` (a random name, so nobody else's), and what they started, which knows it
+    by ``TMPDIR``: a vLLM whose engine died while it started has nobody who would end it."""
     found = []
-    for one in psutil.process_iter(["cmdline", "create_time"]):
-        if any(scratch in word for word in one.info["cmdline"] or ()):
+    for one in psutil.process_iter(["cmdline", "environ", "create_time"]):
+        told = [*(one.info["cmdline"] or ()), (one.info["environ"] or {}).get("TMPDIR", "")]
+        if one.pid != os.getpid() and any(scratch in word for word in told):
             found.append(Process(pid=one.pid, born=one.info["create_time"]))
     return found
 
